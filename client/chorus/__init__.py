@@ -1,0 +1,1 @@
+"""Client library of Chorus, the self-hosted real-time speech stack."""
