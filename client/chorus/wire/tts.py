@@ -1,8 +1,8 @@
 """Messages of the synthesis stream, `GET /v1/stream/tts`.
 
-Client: `config`, `synthesize`, `text` … `flush`, `cancel`, `list_voices`, `close`. Server: `ready`; then for each
-request, sentence by sentence, `audio_start`, binary audio frames, `audio_end`; then `synthesis_complete` or
-`cancelled`; last `done`. Requests of one connection are spoken in order, one after another.
+Client: `config`, `synthesize`, `text` … `flush`, `cancel`, `list_voices`, `close`. Server: `ready`; then for
+each request, sentence by sentence, `audio_start`, binary audio frames, `audio_end`; then `synthesis_complete`
+or `cancelled`; last `done`. Requests of one connection are spoken in order, one after another.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Settings(msgspec.Struct, kw_only=True, frozen=True):
 
 
 class Synthesize(msgspec.Struct, tag="synthesize", tag_field="type", kw_only=True):
-    """Client: speak this text, whole. Any setting may stand beside these fields; it holds for this request."""
+    """Client: speak this text, whole. Any setting may stand beside these fields, for this request alone."""
 
     text: str
     request_id: RequestId | None = None
@@ -116,7 +116,7 @@ class SynthesisComplete(msgspec.Struct, tag="synthesis_complete", tag_field="typ
     request_id: str
     seconds: float
     ttfa_ms: int | None
-    """Milliseconds from the text's acceptance to its first audio queued; none when there was nothing to speak."""
+    """Milliseconds from the text's acceptance to its first audio queued; none when nothing was spoken."""
 
 
 class Cancelled(msgspec.Struct, tag="cancelled", tag_field="type", kw_only=True):

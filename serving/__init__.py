@@ -1,0 +1,1 @@
+"""What both services share: connections, admission, listeners, health, metrics, audio, settings, shutdown."""

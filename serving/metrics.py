@@ -1,0 +1,64 @@
+"""Prometheus metrics that both services have, under the prefix of the service (`asr_`, `tts_`)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    GCCollector,
+    PlatformCollector,
+    ProcessCollector,
+)
+from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+from starlette.requests import Request
+from starlette.responses import Response
+
+LATENCY_BUCKETS = (0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1, 1.5, 2, 3, 5, 10, 30)
+"""Seconds; dense where a listener notices, with room to see an overload."""
+
+
+def new_registry() -> CollectorRegistry:
+    """A registry with the process's own figures: CPU, memory, file descriptors, garbage collection."""
+    registry = CollectorRegistry()
+    ProcessCollector(registry=registry)
+    PlatformCollector(registry=registry)
+    GCCollector(registry=registry)
+    return registry
+
+
+class ConnectionMetrics:
+    """What happens to streams, whichever the service."""
+
+    def __init__(self, prefix: str, registry: CollectorRegistry) -> None:
+        self.active = Gauge(f"{prefix}_active_connections", "Streams open now", registry=registry)
+        self.accepted = Counter(f"{prefix}_connections_accepted", "Streams accepted", registry=registry)
+        self.refused = Counter(
+            f"{prefix}_connections_refused",
+            "Streams refused before the upgrade, by HTTP status",
+            ["status"],
+            registry=registry,
+        )
+        self.closed = Counter(
+            f"{prefix}_connections_closed",
+            "Streams ended, by WebSocket close code",
+            ["code"],
+            registry=registry,
+        )
+        self.errors = Counter(f"{prefix}_errors", "Errors told to clients, by code", ["code"], registry=registry)
+
+
+def gauge_from(name: str, help_text: str, read: Callable[[], float], registry: CollectorRegistry) -> None:
+    """A gauge whose value is read at each scrape."""
+    Gauge(name, help_text, registry=registry).set_function(read)
+
+
+def metrics_endpoint(registry: CollectorRegistry) -> Callable[[Request], Response]:
+    """The handler of `GET /metrics`."""
+
+    def metrics(_request: Request) -> Response:
+        return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
+
+    return metrics
