@@ -102,6 +102,7 @@ class Decoder:
         self._channels = channels
         self._frame_bytes = BYTES_PER_SAMPLE[encoding] * channels
         self._source_rate = source_rate
+        self._target_rate = target_rate
         self._resampler = Resampler(source_rate, target_rate)
         self._rest = b""
         self.samples_received = 0
@@ -129,9 +130,11 @@ class Decoder:
         self.samples_received += len(samples)
         return self._resampler.convert(samples)
 
-    def finish(self) -> Samples:
-        """The samples that the rate conversion still held; the stream ends here."""
-        return self._resampler.convert(np.zeros(0, np.float32), last=True)
+    def flush(self) -> Samples:
+        """The samples that the rate conversion still held; what is fed later begins anew."""
+        tail = self._resampler.convert(np.zeros(0, np.float32), last=True)
+        self._resampler = Resampler(self._source_rate, self._target_rate)
+        return tail
 
 
 class Encoder:

@@ -17,7 +17,7 @@ from serving.errors import IdleTimeout, Internal, StreamError, TooSlow
 from serving.logs import fields
 from serving.metrics import ConnectionMetrics
 from serving.outbox import AudioFrame, CloseFrame, Outbox, OutboxFull, TextFrame
-from serving.websocket import ABORT
+from serving.websocket import ABORT, PEER_LEFT
 
 log = logging.getLogger(__name__)
 
@@ -25,6 +25,8 @@ SLOW_READER_GRACE_S = 5.0
 """How long a reader that was too slow may take to read why its stream ends."""
 CLOSE_HANDSHAKE_S = 15.0
 """How long a peer may take to answer the close frame, what is still in its socket's buffer included."""
+PEER_CHECK_S = 0.5
+"""How often a stream that is not being read is asked whether its client has left."""
 
 
 class Session(Protocol):
@@ -72,6 +74,8 @@ class Connection:
         self._metrics = metrics
         self._last_heard = time.monotonic()
         self._close_code: int = CloseCode.CLIENT_GONE
+        self._may_read = asyncio.Event()
+        self._may_read.set()
 
     def send(self, message: msgspec.Struct) -> None:
         """Queue a message. An outbox that is full ends the stream with `too_slow`."""
@@ -142,9 +146,18 @@ class Connection:
                 ),
             )
 
+    def read_on(self, go_on: bool) -> None:
+        """Stop or go on reading the client; what it sends meanwhile waits on its side of the socket."""
+        if go_on:
+            self._may_read.set()
+        else:
+            self._may_read.clear()
+
     async def _read(self, session: Session) -> None:
         receive = self._websocket.receive
         while True:
+            if not self._may_read.is_set():
+                await self._pause_reading()
             message = await receive()
             if message["type"] == "websocket.disconnect":
                 self._client_left(message.get("code", CloseCode.CLIENT_GONE))
@@ -185,6 +198,19 @@ class Connection:
         except (WebSocketDisconnect, WebSocketDisconnected):
             return  # the client left; the reader learns of it too
 
+    async def _pause_reading(self) -> None:
+        """Wait until the session wants more, or the client has left: a socket not read would not tell."""
+        peer_left: Callable[[], bool] | None = self._extension(PEER_LEFT)
+        while not self._may_read.is_set():
+            try:
+                async with asyncio.timeout(PEER_CHECK_S):
+                    await self._may_read.wait()
+            except TimeoutError:
+                self._last_heard = time.monotonic()  # it is we who do not listen
+                if peer_left is not None and peer_left():
+                    self._abort_in(0)
+                    return
+
     async def _watch_idle(self) -> None:
         while (left := self._last_heard + self._idle_timeout_s - time.monotonic()) > 0:
             await asyncio.sleep(left)
@@ -192,6 +218,9 @@ class Connection:
 
     def _abort_in(self, seconds: float) -> None:
         """Drop the TCP connection then; harmless where it has ended by itself before."""
-        abort: Callable[[], None] | None = self._websocket.scope.get("extensions", {}).get(ABORT)
+        abort: Callable[[], None] | None = self._extension(ABORT)
         if abort is not None:
             asyncio.get_running_loop().call_later(seconds, abort)
+
+    def _extension(self, name: str) -> Any:
+        return self._websocket.scope.get("extensions", {}).get(name)

@@ -1,11 +1,13 @@
-"""uvicorn's WebSocket protocol with one thing added: a peer that does not read can be let go of at once.
+"""uvicorn's WebSocket protocol with two things added for peers that do not read, or are not being read.
 
-Without it a close waits for the write buffer to drain, which a peer that stopped reading never lets happen, and
-its connection would be held for as long as the peer likes.
+A close waits for the write buffer to drain, which a peer that stopped reading never lets happen: its connection
+would be held for as long as the peer likes, so it can be dropped at once. And a peer whose audio waits unread can
+leave without being noticed, so the kernel can be asked.
 """
 
 from __future__ import annotations
 
+import socket
 from typing import Any, cast
 
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
@@ -13,19 +15,32 @@ from websockets.http11 import Request
 
 ABORT = "chorus.abort"
 """Key of the scope's extensions under which the handler finds a function that drops the TCP connection."""
+PEER_LEFT = "chorus.peer_left"
+"""Key of a function that tells whether the peer has ended its side, without reading what it sent before."""
+
+TCP_STATES_OF_A_PEER = frozenset((1, 4, 5))
+"""ESTABLISHED, FIN_WAIT1 and FIN_WAIT2 (Linux, net/tcp_states.h): the peer has sent neither FIN nor RST."""
 
 
 class WebSocketProtocol(WebSocketsSansIOProtocol):
-    """Adds `scope["extensions"]["chorus.abort"]`, and drops a peer that answers no ping."""
+    """Adds `ABORT` and `PEER_LEFT` to the scope's extensions, and drops a peer that answers no ping."""
 
     def handle_connect(self, event: Request) -> None:
-        """Make the scope as uvicorn does, then add the extension."""
+        """Make the scope as uvicorn does, then add the extensions."""
         super().handle_connect(event)
         if hasattr(self, "scope"):  # absent where the handshake itself was refused
             extensions: dict[str, Any] = cast("dict[str, Any]", self.scope)["extensions"]
             extensions[ABORT] = self.transport.abort
+            extensions[PEER_LEFT] = self._peer_left
 
     def keepalive_timeout(self) -> None:
         """Drop the connection: the close frame of uvicorn's own handler would wait for the dead peer."""
         super().keepalive_timeout()
         self.transport.abort()
+
+    def _peer_left(self) -> bool:
+        sock = self.transport.get_extra_info("socket")
+        if sock is None or self.transport.is_closing():
+            return True
+        state: int = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0]
+        return state not in TCP_STATES_OF_A_PEER

@@ -28,7 +28,7 @@ def merge(current: S, changes: Mapping[str, Any], *, from_text: bool = False) ->
     try:
         merged = msgspec.convert(as_dict(current) | dict(changes), type(current), strict=not from_text)
     except msgspec.ValidationError as error:
-        raise SettingsError(_readable(str(error))) from None
+        raise SettingsError(readable(str(error))) from None
     for key in changes:
         value = getattr(merged, key)
         if isinstance(value, float) and not math.isfinite(value):
@@ -51,8 +51,8 @@ def as_dict(settings: msgspec.Struct) -> dict[str, Any]:
     return {key: getattr(settings, key) for key in settings.__struct_fields__}
 
 
-def _readable(message: str) -> str:
-    """msgspec's "Expected `int` <= 9 - at `$.speed`" as "speed: expected `int` <= 9"."""
+def readable(message: str) -> str:
+    """A message of msgspec with its key in front: "Expected `int` <= 9 - at `$.speed`" as "speed: expected `int` <= 9"."""
     reason, _, path = message.rpartition(" - at ")
     if not reason:
         return message

@@ -1,0 +1,58 @@
+"""What the scheduler needs of a recogniser. `asr.whisper` is the real one; tests bring their own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from serving.audio import Samples
+
+SAMPLE_RATE = 16000
+"""Hz, of all audio inside the service."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a stream's settings ask of the recogniser."""
+
+    language: str | None
+    """ISO 639-1 code, `auto`, or None for the model's default."""
+    prompt: str = ""
+    hotwords: str = ""
+
+
+@dataclass(frozen=True)
+class Request:
+    """One utterance, or what has been heard of it so far."""
+
+    samples: Samples
+    """Mono, 16 kHz."""
+    final: bool
+    """Whether these are the words for good: searched more widely, and checked."""
+    options: Options
+    stable_text: str = ""
+    """A prefix that has been promised to the client: the result's text starts with it."""
+    context: str = ""
+    """What was said right before, on the same stream."""
+
+
+@dataclass(frozen=True)
+class Transcript:
+    """The words of a request."""
+
+    text: str
+    confidence: float
+    """0 to 1, from the probabilities of the tokens."""
+    language: str
+    redone: bool = False
+    """Whether the guard had it decoded again in the full window."""
+
+
+class Engine(Protocol):
+    """A recogniser. Called from one thread at a time."""
+
+    languages: frozenset[str]
+    """Codes that `Options.language` may name; `auto` among them where the model can tell."""
+
+    def transcribe(self, requests: list[Request]) -> list[Transcript]:
+        """The words of each request, in their order. Either all are final or none is."""

@@ -1,0 +1,473 @@
+"""The recognition protocol of one stream, free of I/O.
+
+Audio goes to the detector hop by hop; its probabilities come back in order and move the endpointer, which opens
+and closes utterances; an open one asks the scheduler for partials, a closed one for its final. Whatever the
+client asks about the audio it has sent (`finalize`, `reset`, `close`) waits until that audio has been scored.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import msgspec
+from asr.agreement import StablePrefix
+from asr.endpointer import HOP, Endpointer, SpeechEnded, SpeechStarted
+
+from asr.audio_buffer import AudioBuffer
+from asr.detector import Detector, Probabilities
+from asr.engine import SAMPLE_RATE, Options, Request, Transcript
+from asr.metrics import AsrMetrics
+from asr.scheduler import Job, Scheduler
+from asr.settings import AsrSettings
+from chorus.wire import asr as wire
+from chorus.wire.common import Close, CloseCode, Configured, Ready
+from chorus.wire.settings import SettingsError, as_dict, merge
+from serving.audio import Decoder, Samples, UnsoundSamples
+from serving.connection import Connection
+from serving.errors import BadConfig, Internal, UnsupportedAudio
+from serving.messages import read_message
+
+KEEP_BEFORE_S = 2.0
+"""Audio before the detector's position that an utterance may still reach back to."""
+UNSCORED_S = 5.0
+"""Audio that may wait for the detector before the stream is read no further."""
+CONTEXT_GAP_S = 10.0
+"""An utterance that begins later than this after the one before is decoded without its words as context."""
+
+
+@dataclass(eq=False)
+class Utterance:
+    """One utterance from its first sample to its final; also the owner of its jobs."""
+
+    number: int
+    start: int
+    """Samples since the stream's start, as all positions here."""
+    settings: wire.Settings
+    context: str
+    stable: StablePrefix = field(default_factory=StablePrefix)
+    end: int | None = None
+    """None while it is open."""
+    partial_at: int = 0
+    """Where the audio of the newest partial asked for ended."""
+    from_finalize: bool = False
+    decided: float = 0.0
+    """Monotonic seconds of the decision that it has ended."""
+    transcript: Transcript | None = None
+
+
+class AsrSession:
+    """Turns one client's messages into utterances and their words."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        settings: wire.Settings,
+        *,
+        service_settings: AsrSettings,
+        instance: str,
+        check: Callable[[wire.Settings], None],
+        detector: Detector,
+        scheduler: Scheduler,
+        metrics: AsrMetrics,
+    ) -> None:
+        """`check` raises `BadConfig` for settings that this replica can't serve."""
+        self._connection = connection
+        self._settings = settings
+        self._service_settings = service_settings
+        self._instance = instance
+        self._check = check
+        self._detector = detector
+        self._scheduler = scheduler
+        self._metrics = metrics
+
+        self._decoder: Decoder | None = None
+        self._audio = AudioBuffer()
+        self._stream = detector.new_stream()
+        self._endpointer = _endpointer(settings)
+        self._submitted = 0
+        """Samples given to the detector: whole hops."""
+        self._scored = 0
+        """Samples whose probability has come back."""
+        self._waiting: deque[tuple[int, Callable[[], None]]] = deque()
+        """What the client asked for, and the number of scored samples from which it can be done."""
+
+        self._open: Utterance | None = None
+        self._ended: deque[Utterance | float] = deque()
+        """Utterances whose finals are due, in order; a number stands for an empty `finalize` at that time."""
+        self._utterances = 0
+        self._committed = 0
+        """Where the audio of the newest ended or dropped utterance ends: the next can't begin before."""
+        self._last_words = ("", -1.0)
+        """Text of the newest final, and the second at which it ended."""
+        self._speech = 0
+        self._dropped = 0
+        self._closing = False
+        self._draining = False
+        self._released = False
+
+    # What the connection calls
+
+    def start(self) -> None:
+        """Send `ready`."""
+        self._connection.send(
+            Ready(
+                connection_id=self._connection.id,
+                instance=self._instance,
+                service="asr",
+                model=self._service_settings.model,
+                settings=as_dict(self._settings),
+            )
+        )
+
+    def receive_text(self, text: str) -> None:
+        """Take a message of the client. Raises `StreamError`."""
+        message = read_message(text, wire.ClientMessage, wire.CLIENT_TYPES)
+        if isinstance(message, dict):
+            self._configure(message)
+        elif isinstance(message, wire.Finalize):
+            self._flush_decoder()
+            self._when_scored(self._finalize)
+        elif isinstance(message, wire.Reset):
+            self._when_scored(self._reset)
+        elif isinstance(message, Close) and not self._closing:
+            self._closing = True
+            self._flush_decoder()
+            self._when_scored(self._end_stream)
+
+    def receive_audio(self, data: bytes) -> None:
+        """Take an audio frame, cut anywhere. Raises `StreamError`."""
+        if self._closing:
+            raise UnsupportedAudio("audio after close is not taken")
+        if self._decoder is None:
+            settings = self._settings
+            self._decoder = Decoder(settings.encoding, settings.sample_rate, settings.channels, SAMPLE_RATE)
+        try:
+            samples = self._decoder.feed(data)
+        except UnsoundSamples as error:
+            raise UnsupportedAudio(f"{error}; the frame was dropped") from None
+        self._hear(samples)
+
+    def drain(self) -> None:
+        """Finish the utterance that is open, if any, then close with 1012."""
+        self._draining = True
+        self._when_scored(self._end_if_drained)
+
+    def hurry(self) -> None:
+        """End the open utterance here, deliver its final, then close with 1012."""
+        self._draining = True
+        self._flush_decoder()
+        self._when_scored(self._end_open_utterance)
+        self._when_scored(self._end_if_drained)
+
+    def released(self) -> None:
+        """Cancel everything of this stream."""
+        self._released = True
+        self._detector.forget(self._stream)
+        for utterance in (self._open, *self._ended):
+            if isinstance(utterance, Utterance):
+                self._scheduler.cancel(utterance)
+
+    def totals(self) -> dict[str, Any]:
+        """What the stream did."""
+        return {key: value for key, value in msgspec.to_builtins(self._totals()).items() if key != "type"}
+
+    # Settings
+
+    def _configure(self, changes: dict[str, Any]) -> None:
+        try:
+            settings = merge(self._settings, changes)
+        except SettingsError as error:
+            raise BadConfig(str(error)) from None
+        if self._decoder is not None:
+            for key in wire.FIXED_BY_FIRST_AUDIO:
+                if getattr(settings, key) != getattr(self._settings, key):
+                    raise BadConfig(f"{key} can't be changed once audio has been received")
+        self._check(settings)
+        self._settings = settings
+        self._connection.send(Configured(settings=as_dict(settings)))
+
+    # Audio on its way to the detector and back
+
+    def _hear(self, samples: Samples) -> None:
+        self._audio.append(samples)
+        self._metrics.audio.inc(len(samples) / SAMPLE_RATE)
+        end = self._submitted + (self._audio.end - self._submitted) // HOP * HOP
+        if end > self._submitted:
+            hops = self._audio.read(self._submitted, end).reshape(-1, HOP)
+            self._submitted = end
+            self._detector.submit(self._stream, hops, self._on_scores)
+        self._pace()
+
+    def _flush_decoder(self) -> None:
+        """Bring in what the rate conversion still holds, so that what was sent is wholly here."""
+        if self._decoder is not None:
+            self._hear(self._decoder.flush())
+
+    def _when_scored(self, action: Callable[[], None]) -> None:
+        """Do it once all audio received so far has been scored."""
+        self._waiting.append((self._submitted, action))
+        self._do_what_waits()
+
+    def _do_what_waits(self) -> None:
+        while self._waiting and self._waiting[0][0] <= self._scored:
+            self._waiting.popleft()[1]()
+
+    def _on_scores(self, scores: Probabilities | Exception) -> None:
+        if self._released:
+            return
+        if isinstance(scores, Exception):
+            self._connection.fail(Internal("voice detection failed; resend from the end of the last final"))
+            return
+        for score in scores.tolist():
+            self._scored += HOP
+            for event in self._endpointer.feed(score):
+                if isinstance(event, SpeechStarted):
+                    self._start_utterance(event.sample)
+                else:
+                    self._end_utterance(event)
+        self._ask_for_partial()
+        keep = self._open.start if self._open else self._scored - int(KEEP_BEFORE_S * SAMPLE_RATE)
+        self._audio.forget_before(keep)
+        self._do_what_waits()
+        self._pace()
+
+    def _pace(self) -> None:
+        """Stop reading the client while too much of its audio waits for the detector or the engine."""
+        due = sum(_length(utterance) for utterance in self._ended if isinstance(utterance, Utterance))
+        unscored = self._submitted - self._scored
+        behind = due > self._service_settings.backlog_s * SAMPLE_RATE or unscored > UNSCORED_S * SAMPLE_RATE
+        self._connection.read_on(not behind)
+
+    # Utterances
+
+    def _start_utterance(self, start: int) -> None:
+        if self._draining:
+            return  # not accepted: the client resends it elsewhere
+        self._utterances += 1
+        start = max(start, self._committed)
+        text, ended = self._last_words
+        context = text if start / SAMPLE_RATE - ended < CONTEXT_GAP_S else ""
+        self._open = Utterance(self._utterances, start, self._settings, context, partial_at=start)
+        self._connection.send(wire.SpeechStart(utterance=self._utterances, time=self._time(start)))
+
+    def _end_utterance(self, event: SpeechEnded) -> None:
+        utterance = self._open
+        if utterance is None:
+            return
+        self._open = None
+        self._close_utterance(utterance, min(event.sample, self._audio.end))
+
+    def _close_utterance(self, utterance: Utterance, end: int, *, from_finalize: bool = False) -> None:
+        utterance.end = self._committed = end
+        utterance.from_finalize = from_finalize
+        utterance.decided = time.monotonic()
+        self._speech += end - utterance.start
+        self._metrics.speech.inc((end - utterance.start) / SAMPLE_RATE)
+        self._connection.send(wire.SpeechEnd(utterance=utterance.number, time=self._time(end)))
+        self._endpointer.configure(self._settings)
+        samples = self._audio.read(utterance.start, end)
+        self._ended.append(utterance)
+        self._scheduler.cancel(utterance, partial_only=True)
+        self._scheduler.submit(
+            Job(
+                owner=utterance,
+                request=lambda: self._request(utterance, samples, final=True),
+                deliver=lambda outcome: self._on_final(utterance, outcome),
+                final=True,
+                deadline=utterance.decided,
+            )
+        )
+
+    def _finalize(self) -> None:
+        utterance = self._open or self._late_utterance()
+        if utterance is None:
+            self._ended.append(time.monotonic())
+            self._send_finals()
+        else:
+            self._end_open_utterance(from_finalize=True)
+
+    def _end_open_utterance(self, *, from_finalize: bool = False) -> None:
+        utterance, self._open = self._open, None
+        self._endpointer.reset()
+        if utterance is not None:
+            self._close_utterance(utterance, self._audio.end, from_finalize=from_finalize)
+
+    def _reset(self) -> None:
+        utterance, self._open = self._open, None
+        dropped = 0
+        if utterance is not None:
+            self._scheduler.cancel(utterance)
+            self._committed = self._audio.end
+            dropped = self._committed - utterance.start
+            self._dropped += dropped
+            self._metrics.utterances.labels("dropped").inc()
+        self._endpointer.reset()
+        self._endpointer.configure(self._settings)
+        self._connection.send(
+            wire.ResetDone(
+                utterance=utterance.number if utterance else None,
+                dropped_seconds=round(dropped / SAMPLE_RATE, 6),
+            )
+        )
+
+    # Requests to the engine, and its answers
+
+    def _options(self, utterance: Utterance) -> Options:
+        settings = utterance.settings
+        return Options(language=settings.language, prompt=settings.prompt, hotwords=settings.hotwords)
+
+    def _request(self, utterance: Utterance, samples: Samples, *, final: bool) -> Request:
+        """Made on the engine's thread when the job's turn has come, so that it knows what is stable by then."""
+        return Request(
+            samples=samples,
+            final=final,
+            options=self._options(utterance),
+            stable_text=utterance.stable.text,
+            context=utterance.context,
+        )
+
+    def _ask_for_partial(self) -> None:
+        utterance = self._open
+        if utterance is None or not utterance.settings.interim_results:
+            return
+        interval = self._service_settings.partial_interval_ms * SAMPLE_RATE // 1000
+        end = self._scored
+        if end - utterance.partial_at < interval:
+            return
+        utterance.partial_at = end
+        samples = self._audio.read(utterance.start, end)
+        self._scheduler.submit(
+            Job(
+                owner=utterance,
+                request=lambda: self._request(utterance, samples, final=False),
+                deliver=lambda outcome: self._on_partial(utterance, end, outcome),
+                final=False,
+                deadline=time.monotonic() + self._service_settings.partial_interval_ms / 1000,
+            )
+        )
+
+    def _on_partial(self, utterance: Utterance, end: int, outcome: Transcript | Exception) -> None:
+        if self._released or utterance is not self._open or isinstance(outcome, Exception):
+            return  # too late to be of use; the final tells the words, or the engine's failure
+        utterance.stable.update(outcome.text)
+        if not outcome.text:
+            return
+        self._metrics.partials.inc()
+        self._connection.send(
+            wire.Partial(
+                utterance=utterance.number,
+                text=outcome.text,
+                stable_text=utterance.stable.text,
+                start_time=self._time(utterance.start),
+                end_time=self._time(end),
+            )
+        )
+
+    def _on_final(self, utterance: Utterance, outcome: Transcript | Exception) -> None:
+        if self._released:
+            return
+        if isinstance(outcome, Exception):
+            self._connection.fail(Internal("recognition failed; resend from the end of the last final"))
+            return
+        utterance.transcript = outcome
+        self._send_finals()
+        self._pace()
+
+    def _send_finals(self) -> None:
+        """Send what is due from the front: finals go out in the order of their utterances."""
+        while self._ended:
+            first = self._ended[0]
+            if isinstance(first, float):
+                self._send_empty_final(first)
+            elif first.transcript is not None:
+                self._send_final(first, first.transcript)
+            else:
+                return
+            self._ended.popleft()
+        if self._draining:
+            self._end_if_drained()
+        elif self._closing and not self._waiting:
+            self._send_done()
+
+    def _send_final(self, utterance: Utterance, transcript: Transcript) -> None:
+        end = cast(int, utterance.end)
+        latency = time.monotonic() - utterance.decided
+        self._metrics.final_latency.observe(latency)
+        self._metrics.utterances.labels("words" if transcript.text else "empty").inc()
+        if transcript.text:
+            self._last_words = (transcript.text, end / SAMPLE_RATE)
+        self._connection.send(
+            wire.Final(
+                utterance=utterance.number,
+                text=transcript.text,
+                start_time=self._time(utterance.start),
+                end_time=self._time(end),
+                confidence=round(transcript.confidence, 4),
+                language=transcript.language,
+                latency_ms=round(latency * 1000),
+                from_finalize=utterance.from_finalize,
+            )
+        )
+
+    def _send_empty_final(self, asked: float) -> None:
+        here = self._time(self._audio.end)
+        self._connection.send(
+            wire.Final(
+                utterance=None,
+                text="",
+                start_time=here,
+                end_time=here,
+                confidence=0.0,
+                language=self._settings.language or "",
+                latency_ms=round((time.monotonic() - asked) * 1000),
+                from_finalize=True,
+            )
+        )
+
+    # The end of the stream
+
+    def _end_stream(self) -> None:
+        self._end_open_utterance()
+        if not self._ended:
+            self._send_done()
+
+    def _send_done(self) -> None:
+        self._connection.send(self._totals())
+        self._connection.close(CloseCode.DONE)
+
+    def _end_if_drained(self) -> None:
+        if self._draining and self._open is None and not self._ended and not self._waiting:
+            if self._closing:
+                self._send_done()
+            else:
+                self._connection.close(CloseCode.GOING_AWAY, "this replica is going away; reconnect")
+
+    def _totals(self) -> wire.Done:
+        """Silence is what is neither speech nor dropped, so that the three add up to the audio received."""
+        audio = round(self._decoder.seconds_received, 6) if self._decoder else 0.0
+        dropped = min(round(self._dropped / SAMPLE_RATE, 6), audio)
+        speech = min(round(self._speech / SAMPLE_RATE, 6), round(audio - dropped, 6))
+        return wire.Done(
+            audio_seconds=audio,
+            speech_seconds=speech,
+            silence_seconds=round(audio - speech - dropped, 6),
+            dropped_seconds=dropped,
+            utterances=self._utterances,
+        )
+
+    def _time(self, sample: int) -> float:
+        return round(sample / SAMPLE_RATE + self._settings.start_offset_s, 4)
+
+
+def _length(utterance: Utterance) -> int:
+    return 0 if utterance.end is None else utterance.end - utterance.start
+
+
+def _endpointer(settings: wire.Settings) -> Endpointer:
+    endpointer = Endpointer()
+    endpointer.configure(settings)
+    return endpointer

@@ -1,0 +1,47 @@
+"""Settings of a recognition replica, from the environment (`ASR_…`)."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+from pydantic_settings import SettingsConfigDict
+
+from serving.settings import ServiceSettings
+
+
+class AsrSettings(ServiceSettings):
+    """What a recognition replica adds to what both services are told."""
+
+    model_config = SettingsConfigDict(env_prefix="ASR_", extra="ignore", frozen=True)
+
+    port: int = Field(default=8001, ge=0, le=65535)
+    """Stream listener; open only while the replica can serve."""
+    admin_port: int = Field(default=9001, ge=0, le=65535)
+    """Health and metrics listener; open from the process's start to its end."""
+    model: str = "whisper-tiny.en"
+    """Name of a Whisper model in models.json."""
+    compute_type: Literal["default", "int8", "int8_float16", "int8_float32", "float16", "bfloat16", "float32"] = (
+        "default"
+    )
+    """Number format of the weights; `default` is int8 on the CPU and int8_float16 on a GPU."""
+    beam_size: int = Field(default=5, ge=1, le=10)
+    """Hypotheses that a final is searched with; partials always take the likeliest word."""
+    partial_interval_ms: int = Field(default=500, ge=100, le=10000)
+    """New audio between two partials of an utterance, milliseconds."""
+    backlog_s: float = Field(default=60, ge=5, le=600)
+    """Audio of one stream that may wait for the engine; beyond it the stream is not read until it shrinks."""
+    max_batch: int = Field(default=0, ge=0, le=64)
+    """Requests decoded together; 0 for 1 on the CPU and 16 on a GPU."""
+
+    @property
+    def resolved_compute_type(self) -> str:
+        """The number format in force."""
+        if self.compute_type != "default":
+            return self.compute_type
+        return "int8_float16" if self.device == "cuda" else "int8"
+
+    @property
+    def resolved_max_batch(self) -> int:
+        """The batch size in force. On the CPU a batch gains next to nothing and delays its first result."""
+        return self.max_batch or (16 if self.device == "cuda" else 1)
