@@ -14,15 +14,16 @@ from dataclasses import dataclass, field
 from typing import Any, cast
 
 import msgspec
-from asr.agreement import StablePrefix
-from asr.endpointer import HOP, Endpointer, SpeechEnded, SpeechStarted
 
+from asr.agreement import StablePrefix
 from asr.audio_buffer import AudioBuffer
 from asr.detector import Detector, Probabilities
+from asr.endpointer import Endpointer, SpeechEnded, SpeechStarted
 from asr.engine import SAMPLE_RATE, Options, Request, Transcript
 from asr.metrics import AsrMetrics
 from asr.scheduler import Job, Scheduler
 from asr.settings import AsrSettings
+from asr.vad import HOP
 from chorus.wire import asr as wire
 from chorus.wire.common import Close, CloseCode, Configured, Ready
 from chorus.wire.settings import SettingsError, as_dict, merge
@@ -87,7 +88,8 @@ class AsrSession:
         self._decoder: Decoder | None = None
         self._audio = AudioBuffer()
         self._stream = detector.new_stream()
-        self._endpointer = _endpointer(settings)
+        self._endpointer = Endpointer()
+        self._apply_endpointing()
         self._submitted = 0
         """Samples given to the detector: whole hops."""
         self._scored = 0
@@ -188,7 +190,16 @@ class AsrSession:
                     raise BadConfig(f"{key} can't be changed once audio has been received")
         self._check(settings)
         self._settings = settings
+        if self._open is None:
+            self._apply_endpointing()
         self._connection.send(Configured(settings=as_dict(settings)))
+
+    def _apply_endpointing(self) -> None:
+        self._endpointer.configure(
+            threshold=self._settings.vad_threshold,
+            endpointing_ms=self._settings.endpointing_ms,
+            max_utterance_s=self._settings.max_utterance_s,
+        )
 
     # Audio on its way to the detector and back
 
@@ -268,7 +279,7 @@ class AsrSession:
         self._speech += end - utterance.start
         self._metrics.speech.inc((end - utterance.start) / SAMPLE_RATE)
         self._connection.send(wire.SpeechEnd(utterance=utterance.number, time=self._time(end)))
-        self._endpointer.configure(self._settings)
+        self._apply_endpointing()
         samples = self._audio.read(utterance.start, end)
         self._ended.append(utterance)
         self._scheduler.cancel(utterance, partial_only=True)
@@ -283,17 +294,22 @@ class AsrSession:
         )
 
     def _finalize(self) -> None:
-        utterance = self._open or self._late_utterance()
-        if utterance is None:
+        if not self._open_what_is_pending():
             self._ended.append(time.monotonic())
             self._send_finals()
         else:
             self._end_open_utterance(from_finalize=True)
 
+    def _open_what_is_pending(self) -> bool:
+        """Whether there is an open utterance; speech too short to have opened one opens it now."""
+        if self._open is None and (start := self._endpointer.candidate) is not None:
+            self._start_utterance(start)
+        return self._open is not None
+
     def _end_open_utterance(self, *, from_finalize: bool = False) -> None:
-        utterance, self._open = self._open, None
-        self._endpointer.reset()
-        if utterance is not None:
+        if self._open_what_is_pending():
+            utterance, self._open = cast(Utterance, self._open), None
+            self._endpointer.reset(self._audio.end)
             self._close_utterance(utterance, self._audio.end, from_finalize=from_finalize)
 
     def _reset(self) -> None:
@@ -305,8 +321,8 @@ class AsrSession:
             dropped = self._committed - utterance.start
             self._dropped += dropped
             self._metrics.utterances.labels("dropped").inc()
-        self._endpointer.reset()
-        self._endpointer.configure(self._settings)
+        self._endpointer.reset(self._audio.end)
+        self._apply_endpointing()
         self._connection.send(
             wire.ResetDone(
                 utterance=utterance.number if utterance else None,
@@ -353,8 +369,7 @@ class AsrSession:
     def _on_partial(self, utterance: Utterance, end: int, outcome: Transcript | Exception) -> None:
         if self._released or utterance is not self._open or isinstance(outcome, Exception):
             return  # too late to be of use; the final tells the words, or the engine's failure
-        utterance.stable.update(outcome.text)
-        if not outcome.text:
+        if not outcome.text or not utterance.stable.update(outcome.text):
             return
         self._metrics.partials.inc()
         self._connection.send(
@@ -465,9 +480,3 @@ class AsrSession:
 
 def _length(utterance: Utterance) -> int:
     return 0 if utterance.end is None else utterance.end - utterance.start
-
-
-def _endpointer(settings: wire.Settings) -> Endpointer:
-    endpointer = Endpointer()
-    endpointer.configure(settings)
-    return endpointer

@@ -1,0 +1,1 @@
+"""Streaming speech recognition: Whisper on CTranslate2, Silero voice detection."""

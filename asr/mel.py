@@ -1,0 +1,83 @@
+"""Whisper's log-mel features in NumPy, split where a window begins: raw once a sample, normalised once a window.
+
+Equal to `faster_whisper.feature_extractor` (itself after openai/whisper `audio.py`): 25 ms Hann windows every
+10 ms, Slaney mel bands, log10; a window is clamped to 8 below its own maximum and scaled.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+import numpy.typing as npt
+
+from asr.engine import SAMPLE_RATE
+from serving.audio import Samples
+
+Mel = npt.NDArray[np.float32]
+
+N_FFT = 400
+FRAME = 160
+"""Samples between two frames, 10 ms."""
+FULL_WINDOW = 3000
+"""Frames of the 30 s window that Whisper was trained on."""
+SILENCE = -10.0
+"""Raw log10 mel of true silence."""
+
+
+def raw_log_mel(samples: Samples, bands: int) -> Mel:
+    """log10 mel energies (bands, frames), one frame for each 160 samples begun; 16 kHz samples."""
+    padded = np.pad(samples, (0, -len(samples) % FRAME))
+    if len(padded) == 0:
+        return np.zeros((bands, 0), np.float32)
+    # What follows the samples is taken for silence; what precedes them is mirrored, as Whisper does.
+    front = np.pad(padded, (N_FFT // 2, 0), mode="reflect" if len(padded) > N_FFT // 2 else "edge")
+    signal = np.pad(front, (0, N_FFT // 2))
+    windows = np.lib.stride_tricks.sliding_window_view(signal, N_FFT)[::FRAME][: len(padded) // FRAME]
+    power = np.abs(np.fft.rfft(windows * _hann(), axis=1)).astype(np.float32) ** 2
+    mel = _filters(bands) @ power.T
+    log: Mel = np.log10(np.maximum(mel, 1e-10))
+    return log
+
+
+def window(raw: Mel, frames: int) -> Mel:
+    """Raw log-mel as the model wants it: filled up with silence to `frames`, clamped and scaled."""
+    filled = np.full((raw.shape[0], frames), SILENCE, np.float32)
+    filled[:, : raw.shape[1]] = raw[:, :frames]
+    clamped = np.maximum(filled, filled.max() - 8.0)
+    return np.ascontiguousarray((clamped + 4.0) / 4.0)
+
+
+@lru_cache(maxsize=1)
+def _hann() -> Samples:
+    return np.hanning(N_FFT + 1)[:-1].astype(np.float32)
+
+
+@lru_cache(maxsize=2)
+def _filters(bands: int) -> Mel:
+    """Slaney-style triangular bands (bands, 201), each of unit area."""
+    frequencies = np.linspace(0, SAMPLE_RATE / 2, N_FFT // 2 + 1)
+    edges = _mel_to_hz(np.linspace(0.0, _hz_to_mel(SAMPLE_RATE / 2), bands + 2))
+    widths = np.diff(edges)
+    slopes = edges[:, None] - frequencies[None, :]
+    rising = -slopes[:-2] / widths[:-1, None]
+    falling = slopes[2:] / widths[1:, None]
+    triangles = np.maximum(0, np.minimum(rising, falling))
+    return (triangles * (2.0 / (edges[2:] - edges[:-2]))[:, None]).astype(np.float32)
+
+
+_LINEAR_HZ = 200.0 / 3
+_LOG_FROM_HZ = 1000.0
+_LOG_FROM_MEL = _LOG_FROM_HZ / _LINEAR_HZ
+_LOG_STEP = np.log(6.4) / 27.0
+
+
+def _hz_to_mel(hz: float) -> float:
+    if hz < _LOG_FROM_HZ:
+        return hz / _LINEAR_HZ
+    return float(_LOG_FROM_MEL + np.log(hz / _LOG_FROM_HZ) / _LOG_STEP)
+
+
+def _mel_to_hz(mel: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    linear = mel * _LINEAR_HZ
+    return np.where(mel < _LOG_FROM_MEL, linear, _LOG_FROM_HZ * np.exp(_LOG_STEP * (mel - _LOG_FROM_MEL)))
