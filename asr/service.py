@@ -48,7 +48,7 @@ class AsrService:
     path = wire.PATH
 
     def __init__(self, settings: AsrSettings, load: LoadModels = load_models) -> None:
-        self.settings = settings
+        self._settings = settings
         self.registry = new_registry()
         self._metrics = AsrMetrics(self.registry)
         self._load_models = load
@@ -57,14 +57,20 @@ class AsrService:
         self._scheduler: Scheduler | None = None
         gauge_from("asr_queue_depth", "Jobs that wait for the engine", self.queue_depth, self.registry)
 
+    @property
+    def settings(self) -> AsrSettings:
+        """Read once at the start."""
+        return self._settings
+
     async def load(self) -> None:
         """Load the models, transcribe a little silence to warm up, start the threads."""
         loop = asyncio.get_running_loop()
-        voice, self._engine = await asyncio.to_thread(self._load_models, self.settings)
-        await asyncio.to_thread(_warm_up, voice, self._engine)
+        voice, engine = await asyncio.to_thread(self._load_models, self.settings)
+        await asyncio.to_thread(_warm_up, voice, engine)
+        self._engine = engine
         self._detector = Detector(voice, post=loop.call_soon_threadsafe, metrics=self._metrics)
         self._scheduler = Scheduler(
-            self._engine,
+            engine,
             max_batch=self.settings.resolved_max_batch,
             post=loop.call_soon_threadsafe,
             metrics=self._metrics,

@@ -19,7 +19,11 @@ class Service(Protocol):
     """`asr` or `tts`; also the prefix of its metrics."""
     path: str
     """Path of its stream."""
-    settings: ServiceSettings
+
+    @property
+    def settings(self) -> ServiceSettings:
+        """Read once at the start."""
+
     registry: CollectorRegistry
 
     async def load(self) -> None:
