@@ -30,7 +30,7 @@ from chorus.wire.settings import SettingsError, as_dict, merge
 from serving.audio import Decoder, Samples, UnsoundSamples
 from serving.connection import Connection
 from serving.errors import BadConfig, Internal, UnsupportedAudio
-from serving.messages import read_message
+from serving.messages import read_message, read_object
 
 KEEP_BEFORE_S = 2.0
 """Audio before the detector's position that an utterance may still reach back to."""
@@ -127,7 +127,7 @@ class AsrSession:
 
     def receive_text(self, text: str) -> None:
         """Take a message of the client. Raises `StreamError`."""
-        message = read_message(text, wire.ClientMessage, wire.CLIENT_TYPES)
+        message = read_message(read_object(text, wire.CLIENT_TYPES), wire.ClientMessage)
         if isinstance(message, dict):
             self._configure(message)
         elif isinstance(message, wire.Finalize):

@@ -11,20 +11,6 @@ from chorus.wire.settings import readable
 from serving.errors import BadMessage, UnknownType
 
 
-def read_message(text: str, kinds: Any, types: Sequence[str]) -> Any:
-    """A `config` message as the dict of its changes, any other as one of the structs of the union `kinds`.
-
-    `types` are the names of all of them. Raises `BadMessage` and `UnknownType`.
-    """
-    raw = read_object(text, types)
-    if raw["type"] == "config":
-        return {key: value for key, value in raw.items() if key != "type"}
-    try:
-        return msgspec.convert(raw, kinds)
-    except msgspec.ValidationError as error:
-        raise BadMessage(f"{raw['type']}: {readable(str(error))}") from None
-
-
 def read_object(text: str, types: Sequence[str]) -> dict[str, Any]:
     """The JSON object of a message whose `type` is known. Raises `BadMessage` and `UnknownType`."""
     try:
@@ -39,3 +25,16 @@ def read_object(text: str, types: Sequence[str]) -> dict[str, Any]:
     if kind not in types:
         raise UnknownType(f"unknown type {kind[:64]!r}; known are {', '.join(types)}")
     return raw
+
+
+def read_message(raw: dict[str, Any], kinds: Any) -> Any:
+    """What `read_object` gave: a `config` as the dict of its changes, any other as a struct of the union `kinds`.
+
+    Raises `BadMessage`.
+    """
+    if raw["type"] == "config":
+        return {key: value for key, value in raw.items() if key != "type"}
+    try:
+        return msgspec.convert(raw, kinds)
+    except msgspec.ValidationError as error:
+        raise BadMessage(f"{raw['type']}: {readable(str(error))}") from None

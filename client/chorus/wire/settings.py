@@ -52,7 +52,7 @@ def as_dict(settings: msgspec.Struct) -> dict[str, Any]:
 
 
 def readable(message: str) -> str:
-    """A message of msgspec with its key in front: "Expected `int` <= 9 - at `$.speed`" as "speed: expected `int` <= 9"."""
+    """A message of msgspec with its key in front of it, as "speed: expected `int` <= 9"."""
     reason, _, path = message.rpartition(" - at ")
     if not reason:
         return message

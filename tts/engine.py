@@ -1,0 +1,200 @@
+"""Who is rendered next: one chunk at a time, for the listener who runs out of audio first.
+
+A stream is one listener: its sentences are rendered and heard one after another. The engine keeps account of
+when each listener will have played everything made so far, as if playback began with the first chunk; that
+moment is the stream's deadline. A stream that has audio enough ahead is left alone until it has less.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from serving.audio import Samples
+from tts.metrics import TtsMetrics
+from tts.voice import Manner
+
+log = logging.getLogger(__name__)
+
+MOST_SENTENCES = 4
+"""Sentences of one stream that may wait in the engine; the rest of its text waits with the session."""
+
+
+class Speaker(Protocol):
+    """What the engine needs of a voice; `tts.voice` is the real one."""
+
+    sample_rate: int
+    """Hz."""
+
+    def phonemize(self, text: str) -> list[list[int]]:
+        """Phoneme ids of each part of the text that is spoken in one breath."""
+
+    def render(self, ids: list[int], manner: Manner) -> Iterator[Samples]:
+        """Audio, chunk by chunk; each `next` is one call of the model."""
+
+
+@dataclass(eq=False)
+class Sentence:
+    """What is rendered, and who gets it."""
+
+    text: str
+    voice: Speaker
+    manner: Manner
+    owner: object
+    """The request; by it sentences are cancelled."""
+    deliver: Callable[[Samples | Exception | None], None]
+    """Called on the event loop with each chunk, then with None at the end; an exception ends it too."""
+    queued: float = field(default_factory=time.monotonic)
+    chunks: Iterator[Samples] | None = None
+    cancelled: bool = False
+
+
+class ListenerStream:
+    """One stream's sentences in the engine, and how far its listener's playback reaches."""
+
+    def __init__(self) -> None:
+        self.sentences: deque[Sentence] = deque()
+        self.plays_until = 0.0
+        """Monotonic second at which everything rendered so far has been played."""
+
+    def deadline(self) -> float:
+        """When the listener needs the next chunk: at once for the first, later while there is audio to play."""
+        return max(self.plays_until, self.sentences[0].queued)
+
+
+class Engine:
+    """Renders the sentences of all streams on one thread."""
+
+    def __init__(
+        self,
+        *,
+        ahead_s: float,
+        post: Callable[..., Any],
+        metrics: TtsMetrics,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`post(callback, *args)` runs a callback on the event loop."""
+        self._ahead_s = ahead_s
+        self._post = post
+        self._metrics = metrics
+        self._clock = clock
+        self._busy: dict[ListenerStream, None] = {}
+        self._changed = threading.Condition()
+        self._stopping = False
+        self._busy_since: float | None = None
+        self._thread = threading.Thread(target=self._work, name="tts engine", daemon=True)
+
+    def start(self) -> None:
+        """Start the engine's thread."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop after the running chunk; what waits is not rendered."""
+        with self._changed:
+            self._stopping = True
+            self._changed.notify()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def submit(self, stream: ListenerStream, sentence: Sentence) -> None:
+        """Queue a sentence behind those of the same stream."""
+        with self._changed:
+            stream.sentences.append(sentence)
+            self._busy[stream] = None
+            self._changed.notify()
+
+    def cancel(self, stream: ListenerStream, owner: object, seconds_taken_back: float = 0.0) -> None:
+        """Drop what waits of a request; a chunk being rendered is thrown away.
+
+        `seconds_taken_back` of audio were rendered and will not be heard.
+        """
+        with self._changed:
+            for sentence in stream.sentences:
+                sentence.cancelled = sentence.cancelled or sentence.owner is owner
+            stream.sentences = deque(each for each in stream.sentences if not each.cancelled)
+            stream.plays_until -= seconds_taken_back
+            if not stream.sentences:
+                self._busy.pop(stream, None)
+
+    def forget(self, stream: ListenerStream) -> None:
+        """Drop everything of a stream that has ended."""
+        with self._changed:
+            for sentence in stream.sentences:
+                sentence.cancelled = True
+            stream.sentences.clear()
+            self._busy.pop(stream, None)
+
+    def depth(self) -> int:
+        """Sentences that wait or are being rendered."""
+        with self._changed:
+            return sum(len(stream.sentences) for stream in self._busy)
+
+    def seconds_busy(self) -> float:
+        """For how long the running call has run; 0 while idle."""
+        since = self._busy_since
+        return 0.0 if since is None else time.monotonic() - since
+
+    def _work(self) -> None:
+        while True:
+            with self._changed:
+                while not (turn := self._next()) and not self._stopping:
+                    self._changed.wait(self._until_somebody_needs_more())
+                if self._stopping or turn is None:
+                    return
+            self._render_chunk(*turn)
+
+    def _next(self) -> tuple[ListenerStream, Sentence] | None:
+        """The stream with the earliest deadline that has not enough ahead, and its sentence; the lock is held."""
+        horizon = self._clock() + self._ahead_s
+        waiting = [stream for stream in self._busy if stream.plays_until < horizon]
+        if not waiting:
+            return None
+        first = min(waiting, key=ListenerStream.deadline)
+        return first, first.sentences[0]
+
+    def _until_somebody_needs_more(self) -> float | None:
+        if not self._busy:
+            return None
+        soonest = min(stream.plays_until for stream in self._busy)
+        return max(0.001, soonest - self._ahead_s - self._clock())
+
+    def _render_chunk(self, stream: ListenerStream, sentence: Sentence) -> None:
+        started = self._busy_since = time.monotonic()
+        outcome: Samples | Exception | None
+        try:
+            if sentence.chunks is None:
+                self._metrics.queue_wait.observe(started - sentence.queued)
+                sentence.chunks = _chunks(sentence)
+            outcome = next(sentence.chunks, None)
+        except Exception as error:
+            log.exception("a sentence could not be rendered")
+            outcome = error
+        self._busy_since = None
+        self._metrics.chunk.observe(time.monotonic() - started)
+        with self._changed:
+            if sentence.cancelled:
+                return
+            if outcome is None or isinstance(outcome, Exception):
+                stream.sentences.popleft()
+                if not stream.sentences:
+                    self._busy.pop(stream, None)
+            else:
+                self._account(stream, len(outcome) / sentence.voice.sample_rate)
+            self._post(sentence.deliver, outcome)
+
+    def _account(self, stream: ListenerStream, seconds: float) -> None:
+        now = self._clock()
+        if stream.plays_until:
+            self._metrics.slack.observe(stream.plays_until - now)
+        self._metrics.rendered.inc(seconds)
+        stream.plays_until = max(stream.plays_until, now) + seconds
+
+
+def _chunks(sentence: Sentence) -> Iterator[Samples]:
+    for ids in sentence.voice.phonemize(sentence.text):
+        yield from sentence.voice.render(ids, sentence.manner)

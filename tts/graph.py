@@ -1,0 +1,122 @@
+"""Cuts a Piper voice's ONNX graph in two, so that sound can be made in chunks.
+
+    front: phonemes -> text encoder, durations -> latent and mask       needs the whole sentence
+    back:  latent and mask -> flow, decoder -> audio                    convolutional: any range of frames
+
+The cut lies where noise has just been added to the latent, before the flow (VITS, Kim et al. 2021). Tensor names
+differ from export to export, so it is found by the graph's shape: what follows the last random tensor.
+
+Run as a program (`python -m tts.graph VOICE.onnx FOLDER`), because the `onnx` package and two copies of the
+graph would otherwise stay in the service's memory. Prints the cut as JSON, or `null` where there is none.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+FRONT = "front.onnx"
+BACK = "back.onnx"
+
+
+@dataclass(frozen=True)
+class Cut:
+    """The tensors that the front gives and the back takes."""
+
+    latent: str
+    """(1, channels, frames)"""
+    others: tuple[str, ...]
+    """The mask (1, 1, frames), and the speaker's embedding where there are several."""
+
+
+class NoCut(ValueError):
+    """A graph that this module can't take apart; such a voice runs whole."""
+
+
+def split_voice(voice: Path, folder: Path) -> Cut | None:
+    """Write `front.onnx` and `back.onnx` of a voice into `folder`; None where it can't be cut. Blocks."""
+    command = [sys.executable, "-m", "tts.graph", str(voice), str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise RuntimeError(f"{voice.name} can't be read: {done.stderr.strip().splitlines()[-1:]}")
+    found = json.loads(done.stdout)
+    return None if found is None else Cut(found["latent"], tuple(found["others"]))
+
+
+def find_cut(graph: Any) -> Cut:
+    """The cut of an `onnx.GraphProto`. Raises `NoCut`."""
+    constants = {tensor.name for tensor in graph.initializer}
+    producer = {name: node for node in graph.node for name in node.output}
+    consumers: dict[str, list[Any]] = {}
+    for node in graph.node:
+        for name in node.input:
+            consumers.setdefault(name, []).append(node)
+
+    noise = [node for node in graph.node if node.op_type == "RandomNormalLike"]
+    if not noise:
+        raise NoCut("no random tensor")
+    # noise · exp(log scale) · noise_scale + mean: down from the noise, products until the sum.
+    tensor = noise[-1].output[0]
+    while True:
+        users = consumers.get(tensor, [])
+        if len(users) != 1 or users[0].op_type not in ("Mul", "Add"):
+            raise NoCut("the noise does not lead to a sum")
+        tensor = users[0].output[0]
+        if users[0].op_type == "Add":
+            break
+
+    back = _after(tensor, graph)
+    if graph.output[0].name not in back:
+        raise NoCut("the audio does not depend on the latent")
+    from_inputs = _after([each.name for each in graph.input if each.name not in constants], graph)
+    others: list[str] = []
+    for node in graph.node:
+        if node.output[0] not in back:
+            continue
+        for name in node.input:
+            crosses = name in producer and name not in back and name in from_inputs
+            if crosses and name != tensor and name not in others:
+                others.append(name)
+    return Cut(tensor, tuple(others))
+
+
+def _after(start: str | list[str], graph: Any) -> set[str]:
+    """Every tensor that depends on `start`; the graph's nodes are in topological order (ONNX IR)."""
+    reached = {start} if isinstance(start, str) else set(start)
+    for node in graph.node:
+        if any(name in reached for name in node.input):
+            reached.update(node.output)
+    if isinstance(start, str):
+        reached.discard(start)
+    return reached
+
+
+def main(voice: str, folder: str) -> None:
+    """Split one voice and print the cut."""
+    import onnx
+    import onnx.shape_inference
+    import onnx.utils
+
+    model = onnx.load(voice)
+    try:
+        cut = find_cut(model.graph)
+    except NoCut:
+        print("null")
+        return
+    inferred = Path(folder) / "whole.onnx"
+    onnx.save(onnx.shape_inference.infer_shapes(model), str(inferred))
+    names = [each.name for each in model.graph.input]
+    crossing = [cut.latent, *cut.others]
+    outputs = [each.name for each in model.graph.output]
+    for name, given, wanted in ((FRONT, names, crossing), (BACK, crossing, outputs)):
+        onnx.utils.extract_model(str(inferred), str(Path(folder) / name), given, wanted, check_model=False)
+    inferred.unlink()
+    print(json.dumps({"latent": cut.latent, "others": cut.others}))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], sys.argv[2])

@@ -1,0 +1,41 @@
+"""Prometheus metrics of synthesis; base units, prefix `tts_`."""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Histogram
+
+from serving.metrics import LATENCY_BUCKETS
+
+
+class TtsMetrics:
+    """What synthesis did and how long it took."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.requests = Counter("tts_requests", "Requests by outcome", ["outcome"], registry=registry)
+        self.characters = Counter("tts_characters", "Characters accepted", registry=registry)
+        self.audio = Counter("tts_audio_seconds", "Audio queued for listeners", registry=registry)
+        self.first_audio = Histogram(
+            "tts_first_audio_seconds",
+            "From a request's text accepted to its first audio queued",
+            buckets=LATENCY_BUCKETS,
+            registry=registry,
+        )
+        self.queue_wait = Histogram(
+            "tts_queue_wait_seconds",
+            "From a sentence queued to its start in the engine",
+            buckets=LATENCY_BUCKETS,
+            registry=registry,
+        )
+        self.chunk = Histogram(
+            "tts_chunk_seconds",
+            "Time of one call of the engine",
+            buckets=(0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 1, 2, 5),
+            registry=registry,
+        )
+        self.rendered = Counter("tts_rendered_seconds", "Audio that the engine rendered", registry=registry)
+        self.slack = Histogram(
+            "tts_playback_slack_seconds",
+            "Audio that a listener still had to play when the next chunk of it was ready; below 0 is a gap",
+            buckets=(-5, -2, -1, -0.5, -0.2, -0.1, 0, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20),
+            registry=registry,
+        )

@@ -1,0 +1,41 @@
+"""Settings of a synthesis replica, from the environment (`TTS_…`)."""
+
+from __future__ import annotations
+
+from pydantic import Field, field_validator
+from pydantic_settings import SettingsConfigDict
+
+from serving.settings import ServiceSettings
+
+
+class TtsSettings(ServiceSettings):
+    """What a synthesis replica adds to what both services are told."""
+
+    model_config = SettingsConfigDict(env_prefix="TTS_", extra="ignore", frozen=True)
+
+    port: int = Field(default=8002, ge=0, le=65535)
+    """Stream listener; open only while the replica can serve."""
+    admin_port: int = Field(default=9002, ge=0, le=65535)
+    """Health and metrics listener; open from the process's start to its end."""
+    outbox_bytes: int = Field(default=8 * 1024 * 1024, ge=65536)
+    """Bytes that may wait for one slow reader before its stream is closed with `too_slow`."""
+    voices: str = "en_US-joe-medium"
+    """Ids of the voices to load, separated by commas; the first is the default."""
+    ahead_s: float = Field(default=10, ge=1, le=300)
+    """Audio made ahead of what a listener can have played, seconds; a cancelled request has wasted no more."""
+    max_text_chars: int = Field(default=100_000, ge=100)
+    """Characters of one request."""
+    max_pending_requests: int = Field(default=32, ge=1)
+    """Requests of one stream that may be open at once."""
+
+    @field_validator("voices")
+    @classmethod
+    def _at_least_one(cls, value: str) -> str:
+        if not any(part.strip() for part in value.split(",")):
+            raise ValueError("name at least one voice")
+        return value
+
+    @property
+    def voice_ids(self) -> list[str]:
+        """The voices to load, the default first."""
+        return [part.strip() for part in self.voices.split(",") if part.strip()]
