@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from asr.engine import SAMPLE_RATE
 from asr.vad import HOP
 
-PRE_ROLL = SAMPLE_RATE * 320 // 1000
+PRE_ROLL = SAMPLE_RATE * 416 // 1000
 """Samples before the first hop of speech that belong to the utterance: a soft onset scores low."""
-POST_ROLL = SAMPLE_RATE * 256 // 1000
+POST_ROLL = SAMPLE_RATE * 352 // 1000
 """Samples after the last hop of speech that belong to the utterance, where the silence is that long."""
 HYSTERESIS = 0.15
 """Speech that has begun goes on down to the threshold less this (Silero's own default)."""

@@ -21,10 +21,10 @@ from asr.engine import SAMPLE_RATE, Request, Transcript
 from asr.mel import FULL_WINDOW, Mel, raw_log_mel, window
 from asr.repetition import repeats_itself
 
-PADDING = 200
-"""Frames of silence after an utterance in its window, 2 s."""
-SHORTEST_WINDOW = 800
-"""Frames; under 5 s Whisper loops and makes up words."""
+PADDING = 500
+"""Frames of silence after an utterance in its window, 5 s."""
+SHORTEST_WINDOW = 1200
+"""Frames, 12 s; in shorter ones Whisper loops more often and hears worse."""
 WINDOW_STEP = 100
 """Windows are rounded up to this many frames, so that those of a batch differ little."""
 

@@ -1,4 +1,4 @@
-"""Which frames of a sentence are rendered together: few at first, for an early sound, then more, for less overlap."""
+"""Which frames of a sentence are rendered together: few at first, for an early sound, then more and more."""
 
 from __future__ import annotations
 

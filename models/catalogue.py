@@ -1,0 +1,67 @@
+"""What `models.json` lists: every model's files by sha256, and the places that carry them."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+CATALOGUE = Path(__file__).resolve().parent.parent / "models.json"
+
+
+class ModelError(Exception):
+    """A model that is not listed, can't be fetched, or is not what it should be; the message says what to do."""
+
+
+@dataclass(frozen=True)
+class Hub:
+    """Files of a repository of the Hugging Face hub, at one revision."""
+
+    repo: str
+    revision: str
+    path: str = ""
+
+
+@dataclass(frozen=True)
+class Package:
+    """Files in a folder of a PyPI package that carries the same bytes."""
+
+    requirement: str
+    path: str
+
+
+@dataclass(frozen=True)
+class Model:
+    """One entry of the catalogue."""
+
+    name: str
+    kind: str
+    licence: str
+    files: dict[str, str]
+    """sha256 by file name."""
+    hub: Hub | None
+    package: Package | None
+
+
+def read_catalogue(path: Path = CATALOGUE) -> dict[str, Model]:
+    """Every model by name."""
+    entries = json.loads(path.read_text(encoding="utf-8"))["models"]
+    return {
+        name: Model(
+            name=name,
+            kind=entry["kind"],
+            licence=entry["licence"],
+            files=entry["files"],
+            hub=Hub(**entry["hub"]) if "hub" in entry else None,
+            package=Package(**entry["pypi"]) if "pypi" in entry else None,
+        )
+        for name, entry in entries.items()
+    }
+
+
+def find_model(name: str, path: Path = CATALOGUE) -> Model:
+    """One model. Raises `ModelError` with the names that there are."""
+    catalogue = read_catalogue(path)
+    if name not in catalogue:
+        raise ModelError(f"{name!r} is not in {path.name}; it lists {', '.join(sorted(catalogue))}")
+    return catalogue[name]
