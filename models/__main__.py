@@ -37,7 +37,7 @@ def main(arguments: list[str] | None = None) -> int:
             model = find_model(name)
             if asked.command == "fetch":
                 fetch(model, folder, Path(local) if local else None)
-            elif damage := problems(model, folder / name):
+            elif damage := problems(model, folder / model.name):
                 raise ModelError(f"{name}: {'; '.join(damage)}")
             else:
                 print(f"{name}: whole")

@@ -9,6 +9,10 @@ from pathlib import Path
 CATALOGUE = Path(__file__).resolve().parent.parent / "models.json"
 
 
+VOICE_PREFIX = "piper-"
+"""In front of a voice's id, in the name of its model."""
+
+
 class ModelError(Exception):
     """A model that is not listed, can't be fetched, or is not what it should be; the message says what to do."""
 
@@ -60,8 +64,9 @@ def read_catalogue(path: Path = CATALOGUE) -> dict[str, Model]:
 
 
 def find_model(name: str, path: Path = CATALOGUE) -> Model:
-    """One model. Raises `ModelError` with the names that there are."""
+    """One model; a voice by its id too. Raises `ModelError` with the names that there are."""
     catalogue = read_catalogue(path)
-    if name not in catalogue:
+    found = catalogue.get(name) or catalogue.get(f"{VOICE_PREFIX}{name}")
+    if found is None:
         raise ModelError(f"{name!r} is not in {path.name}; it lists {', '.join(sorted(catalogue))}")
-    return catalogue[name]
+    return found

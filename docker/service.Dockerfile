@@ -1,0 +1,34 @@
+# One replica's image; SERVICE is asr or tts, ACCELERATOR cpu or gpu.
+# The base is an official image or one that docker/base-image.sh made; both are Debian trixie with Python 3.13.
+ARG PYTHON_BASE=python:3.13-slim-trixie
+
+FROM ${PYTHON_BASE} AS build
+ARG SERVICE ACCELERATOR
+COPY requirements/${SERVICE}-${ACCELERATOR}*.txt /requirements/
+# The machine's own pip settings (a mirror, a proxy) come as a secret, so that no layer keeps them.
+# Packages named in *-no-deps.txt would bring others that are not wanted here; the file says why.
+RUN --mount=type=cache,target=/root/.cache/pip --mount=type=secret,id=pip_conf,target=/etc/pip.conf \
+    python3 -m venv /venv \
+ && /venv/bin/pip install --require-hashes -r /requirements/${SERVICE}-${ACCELERATOR}.txt \
+ && for extra in /requirements/*-no-deps.txt; do \
+      if [ -e "$extra" ]; then /venv/bin/pip install --require-hashes --no-deps -r "$extra" || exit 1; fi; \
+    done \
+ && /venv/bin/pip uninstall --yes pip \
+ && find /venv -type d \( -name tests -o -name test \) -prune -exec rm -rf {} +
+
+FROM ${PYTHON_BASE}
+ARG SERVICE
+# CUDA's libraries are wheels (12 for CTranslate2 and torch, 13 for ONNX Runtime); the driver is the host's.
+ENV PATH=/venv/bin:$PATH PYTHONPATH=/app:/app/client PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 \
+    LD_LIBRARY_PATH=/venv/lib/python3.13/site-packages/nvidia/cublas/lib:/venv/lib/python3.13/site-packages/nvidia/cudnn/lib:/venv/lib/python3.13/site-packages/nvidia/cu13/lib \
+    NVIDIA_DRIVER_CAPABILITIES=compute,utility SERVICE=${SERVICE}
+COPY --from=build /venv /venv
+COPY docker/healthcheck.sh /usr/local/bin/healthcheck
+COPY client /app/client
+COPY serving /app/serving
+COPY ${SERVICE} /app/${SERVICE}
+RUN python3 -m compileall -q /app && useradd --uid 10001 --no-create-home --shell /usr/sbin/nologin chorus
+WORKDIR /app
+USER 10001:10001
+# exec: the service itself gets SIGTERM, and drains.
+CMD ["sh", "-c", "exec python3 -m \"$SERVICE\""]

@@ -1,0 +1,61 @@
+#!/usr/bin/env bash
+# Checks the settings, renders the template with them and becomes nginx. A wrong setting is named and nothing starts.
+set -euo pipefail
+
+template=${NGINX_TEMPLATE:-/etc/chorus/nginx.conf.template}
+config=${NGINX_CONFIG:-/tmp/nginx.conf}
+
+fail() {
+  echo "$1" >&2
+  exit 78
+}
+
+# number NAME DEFAULT LEAST MOST
+number() {
+  local value=${!1:-$2}
+  if [[ ! $value =~ ^[0-9]{1,9}$ ]] || ((10#$value < $3 || 10#$value > $4)); then
+    fail "$1: must be a whole number from $3 to $4 (got '$value')"
+  fi
+  printf -v "$1" '%s' "$value"
+  # shellcheck disable=SC2163 # the variable's name is in $1
+  export "$1"
+}
+
+number ASR_MAX_CONNECTIONS 50 1 10000
+number TTS_MAX_CONNECTIONS 50 1 10000
+number NGINX_MAX_FAILS 3 0 1000
+number NGINX_FAIL_TIMEOUT_S 30 1 3600
+number NGINX_CONNECT_TIMEOUT_S 1 1 60
+number NGINX_READ_TIMEOUT_S 25 11 3600
+number NGINX_SEND_TIMEOUT_S 25 1 3600
+number NGINX_RETRY_AFTER_S 5 1 3600
+number NGINX_CLIENT_CONNECTIONS 0 0 100000
+
+export NGINX_BALANCE=${NGINX_BALANCE:-least_conn}
+[[ $NGINX_BALANCE =~ ^(least_conn|ip_hash)$ ]] ||
+  fail "NGINX_BALANCE: must be least_conn or ip_hash (got '$NGINX_BALANCE')"
+
+export NGINX_RESOLVER=${NGINX_RESOLVER:-127.0.0.11}
+[[ $NGINX_RESOLVER =~ ^[0-9.]+(:[0-9]+)?$ ]] ||
+  fail "NGINX_RESOLVER: must be an IPv4 address (got '$NGINX_RESOLVER')"
+
+export CLIENT_LIMIT=""
+if ((NGINX_CLIENT_CONNECTIONS > 0)); then
+  CLIENT_LIMIT="limit_conn clients $NGINX_CLIENT_CONNECTIONS;"
+fi
+
+export STATUS_ALLOW=""
+for network in ${NGINX_STATUS_ALLOW:-127.0.0.1 10.0.0.0/8 172.16.0.0/12 192.168.0.0/16}; do
+  [[ $network =~ ^[0-9a-fA-F.:]+(/[0-9]{1,3})?$ ]] ||
+    fail "NGINX_STATUS_ALLOW: must be addresses or networks (got '$network')"
+  STATUS_ALLOW+="allow $network; "
+done
+
+# Only these are replaced: nginx's own variables start with a dollar too.
+names=$(grep -o '\${[A-Z_]*}' "$template" | sort -u | tr '\n' ' ')
+envsubst "$names" <"$template" >"$config"
+nginx -t -q -c "$config"
+if [[ ${1:-} == --check ]]; then
+  exit 0
+fi
+exec nginx -c "$config" -g 'daemon off;'
