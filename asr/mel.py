@@ -25,19 +25,38 @@ SILENCE = -10.0
 """Raw log10 mel of true silence."""
 
 
-def raw_log_mel(samples: Samples, bands: int) -> Mel:
-    """log10 mel energies (bands, frames), one frame for each 160 samples begun; 16 kHz samples."""
-    padded = np.pad(samples, (0, -len(samples) % FRAME))
-    if len(padded) == 0:
+
+class MelCache:
+    """Raw log-mel of an utterance that grows: each frame is computed once. Used by one thread at a time."""
+
+    def __init__(self) -> None:
+        self._settled: Mel = np.zeros((0, 0), np.float32)
+
+    def frames(self, samples: Samples, bands: int) -> Mel:
+        """`raw_log_mel` of all samples so far, which begin with those of the call before."""
+        known = self._settled.shape[1]
+        new = raw_log_mel(samples, bands, known)
+        frames = np.concatenate((self._settled, new), axis=1) if known else new
+        # The newest frames see past the end and were computed as if silence followed: they are not kept.
+        self._settled = frames[:, : max(0, (len(samples) - N_FFT // 2) // FRAME + 1)]
+        return frames
+
+
+def raw_log_mel(samples: Samples, bands: int, first: int = 0) -> Mel:
+    """log10 mel energies (bands, frames) of 16 kHz samples: each frame, from `first` on, that sees any of them.
+
+    What follows the samples is taken for silence; what precedes them is mirrored, as Whisper does.
+    """
+    half = N_FFT // 2
+    count = (len(samples) + half - 1) // FRAME + 1 if len(samples) else 0
+    if first >= count:
         return np.zeros((bands, 0), np.float32)
-    # What follows the samples is taken for silence; what precedes them is mirrored, as Whisper does.
-    front = np.pad(padded, (N_FFT // 2, 0), mode="reflect" if len(padded) > N_FFT // 2 else "edge")
-    signal = np.pad(front, (0, N_FFT // 2))
-    windows = np.lib.stride_tricks.sliding_window_view(signal, N_FFT)[::FRAME][: len(padded) // FRAME]
-    power = np.abs(np.fft.rfft(windows * _hann(), axis=1)).astype(np.float32) ** 2
+    mirrored = samples[half:0:-1] if len(samples) > half else np.zeros(half, np.float32)
+    signal = np.concatenate((mirrored, samples, np.zeros(count * FRAME + half - len(samples), np.float32)))
+    windows = np.lib.stride_tricks.sliding_window_view(signal, N_FFT)[first * FRAME :: FRAME][: count - first]
+    power = np.abs(np.fft.rfft(windows * _hann(), axis=1).astype(np.complex64)) ** 2
     mel = _filters(bands) @ power.T
-    log: Mel = np.log10(np.maximum(mel, 1e-10))
-    return log
+    return np.log10(np.maximum(mel, 1e-10))
 
 
 def window(raw: Mel, frames: int) -> Mel:
