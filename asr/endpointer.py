@@ -37,9 +37,7 @@ class SpeechEnded:
 class Endpointer:
     """Feeds on probabilities, says when an utterance starts and ends."""
 
-    def __init__(
-        self, *, threshold: float = 0.5, endpointing_ms: int = 500, max_utterance_s: float = 28.0
-    ) -> None:
+    def __init__(self, *, threshold: float = 0.5, endpointing_ms: int = 500, max_utterance_s: float = 28.0) -> None:
         self._hops = 0
         """Hops heard since the stream's start."""
         self._scores: list[float] = []

@@ -30,10 +30,6 @@ class Request:
     final: bool
     """Whether these are the words for good: searched more widely, and checked."""
     options: Options
-    stable_text: str = ""
-    """A prefix that has been promised to the client: the result's text starts with it."""
-    context: str = ""
-    """What was said right before, on the same stream."""
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,6 @@ SILENCE = -10.0
 """Raw log10 mel of true silence."""
 
 
-
 class MelCache:
     """Raw log-mel of an utterance that grows: each frame is computed once. Used by one thread at a time."""
 
@@ -64,7 +63,8 @@ def window(raw: Mel, frames: int) -> Mel:
     filled = np.full((raw.shape[0], frames), SILENCE, np.float32)
     filled[:, : raw.shape[1]] = raw[:, :frames]
     clamped = np.maximum(filled, filled.max() - 8.0)
-    return np.ascontiguousarray((clamped + 4.0) / 4.0)
+    scaled: Mel = (clamped + 4.0) / 4.0
+    return scaled
 
 
 @lru_cache(maxsize=1)

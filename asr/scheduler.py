@@ -23,8 +23,7 @@ class Job:
 
     owner: object
     """The utterance. It has at most one partial waiting."""
-    request: Callable[[], Request]
-    """Makes the request when its turn has come, with what is known then."""
+    request: Request
     deliver: Deliver
     """Called on the event loop."""
     final: bool
@@ -121,7 +120,7 @@ class Scheduler:
             self._metrics.queue_wait.labels(kind).observe(started - job.queued)
         outcomes: Sequence[Transcript | Exception]
         try:
-            requests = [job.request() for job in batch]
+            requests = [job.request for job in batch]
             transcripts = self._engine.transcribe(requests)
             audio = sum(len(request.samples) for request in requests)
             self._metrics.decoded(kind, len(batch), audio, time.monotonic() - started, transcripts)

@@ -10,12 +10,12 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 import msgspec
 
-from asr.agreement import StablePrefix
+from asr.agreement import StablePrefix, keep_promise
 from asr.audio_buffer import AudioBuffer
 from asr.detector import Detector, Probabilities
 from asr.endpointer import Endpointer, SpeechEnded, SpeechStarted
@@ -36,8 +36,6 @@ KEEP_BEFORE_S = 2.0
 """Audio before the detector's position that an utterance may still reach back to."""
 UNSCORED_S = 5.0
 """Audio that may wait for the detector before the stream is read no further."""
-CONTEXT_GAP_S = 10.0
-"""An utterance that begins later than this after the one before is decoded without its words as context."""
 
 
 @dataclass(eq=False)
@@ -48,7 +46,6 @@ class Utterance:
     start: int
     """Samples since the stream's start, as all positions here."""
     settings: wire.Settings
-    context: str
     stable: StablePrefix = field(default_factory=StablePrefix)
     end: int | None = None
     """None while it is open."""
@@ -103,8 +100,6 @@ class AsrSession:
         self._utterances = 0
         self._committed = 0
         """Where the audio of the newest ended or dropped utterance ends: the next can't begin before."""
-        self._last_words = ("", -1.0)
-        """Text of the newest final, and the second at which it ended."""
         self._speech = 0
         self._dropped = 0
         self._closing = False
@@ -260,9 +255,7 @@ class AsrSession:
             return  # not accepted: the client resends it elsewhere
         self._utterances += 1
         start = max(start, self._committed)
-        text, ended = self._last_words
-        context = text if start / SAMPLE_RATE - ended < CONTEXT_GAP_S else ""
-        self._open = Utterance(self._utterances, start, self._settings, context, partial_at=start)
+        self._open = Utterance(self._utterances, start, self._settings, partial_at=start)
         self._connection.send(wire.SpeechStart(utterance=self._utterances, time=self._time(start)))
 
     def _end_utterance(self, event: SpeechEnded) -> None:
@@ -286,7 +279,7 @@ class AsrSession:
         self._scheduler.submit(
             Job(
                 owner=utterance,
-                request=lambda: self._request(utterance, samples, final=True),
+                request=self._request(utterance, samples, final=True),
                 deliver=lambda outcome: self._on_final(utterance, outcome),
                 final=True,
                 deadline=utterance.decided,
@@ -332,25 +325,16 @@ class AsrSession:
 
     # Requests to the engine, and its answers
 
-    def _options(self, utterance: Utterance) -> Options:
-        settings = utterance.settings
-        return Options(language=settings.language, prompt=settings.prompt, hotwords=settings.hotwords)
-
     def _request(self, utterance: Utterance, samples: Samples, *, final: bool) -> Request:
-        """Made on the engine's thread when the job's turn has come, so that it knows what is stable by then."""
-        return Request(
-            samples=samples,
-            final=final,
-            options=self._options(utterance),
-            stable_text=utterance.stable.text,
-            context=utterance.context,
-        )
+        settings = utterance.settings
+        options = Options(language=settings.language, prompt=settings.prompt, hotwords=settings.hotwords)
+        return Request(samples, final, options)
 
     def _ask_for_partial(self) -> None:
         utterance = self._open
         if utterance is None or not utterance.settings.interim_results:
             return
-        interval = self._service_settings.partial_interval_ms * SAMPLE_RATE // 1000
+        interval = self._service_settings.resolved_partial_interval_ms * SAMPLE_RATE // 1000
         end = self._scored
         if end - utterance.partial_at < interval:
             return
@@ -359,23 +343,24 @@ class AsrSession:
         self._scheduler.submit(
             Job(
                 owner=utterance,
-                request=lambda: self._request(utterance, samples, final=False),
+                request=self._request(utterance, samples, final=False),
                 deliver=lambda outcome: self._on_partial(utterance, end, outcome),
                 final=False,
-                deadline=time.monotonic() + self._service_settings.partial_interval_ms / 1000,
+                deadline=time.monotonic() + self._service_settings.resolved_partial_interval_ms / 1000,
             )
         )
 
     def _on_partial(self, utterance: Utterance, end: int, outcome: Transcript | Exception) -> None:
         if self._released or utterance is not self._open or isinstance(outcome, Exception):
             return  # too late to be of use; the final tells the words, or the engine's failure
-        if not outcome.text or not utterance.stable.update(outcome.text):
+        if not outcome.text:
             return
+        text = utterance.stable.update(outcome.text, end / SAMPLE_RATE)
         self._metrics.partials.inc()
         self._connection.send(
             wire.Partial(
                 utterance=utterance.number,
-                text=outcome.text,
+                text=text,
                 stable_text=utterance.stable.text,
                 start_time=self._time(utterance.start),
                 end_time=self._time(end),
@@ -388,7 +373,8 @@ class AsrSession:
         if isinstance(outcome, Exception):
             self._connection.fail(Internal("recognition failed; resend from the end of the last final"))
             return
-        utterance.transcript = outcome
+        text = keep_promise(utterance.stable.text, outcome.text)
+        utterance.transcript = replace(outcome, text=text)
         self._send_finals()
         self._pace()
 
@@ -413,8 +399,6 @@ class AsrSession:
         latency = time.monotonic() - utterance.decided
         self._metrics.final_latency.observe(latency)
         self._metrics.utterances.labels("words" if transcript.text else "empty").inc()
-        if transcript.text:
-            self._last_words = (transcript.text, end / SAMPLE_RATE)
         self._connection.send(
             wire.Final(
                 utterance=utterance.number,

@@ -27,8 +27,8 @@ class AsrSettings(ServiceSettings):
     """Number format of the weights; `default` is int8 on the CPU and int8_float16 on a GPU."""
     beam_size: int = Field(default=5, ge=1, le=10)
     """Hypotheses that a final is searched with; partials always take the likeliest word."""
-    partial_interval_ms: int = Field(default=500, ge=100, le=10000)
-    """New audio between two partials of an utterance, milliseconds."""
+    partial_interval_ms: int = Field(default=0, ge=0, le=10000)
+    """New audio between two partials of an utterance, milliseconds; 0 for 1000 on the CPU and 500 on a GPU."""
     backlog_s: float = Field(default=60, ge=5, le=600)
     """Audio of one stream that may wait for the engine; beyond it the stream is not read until it shrinks."""
     max_batch: int = Field(default=0, ge=0, le=64)
@@ -40,6 +40,11 @@ class AsrSettings(ServiceSettings):
         if self.compute_type != "default":
             return self.compute_type
         return "int8_float16" if self.device == "cuda" else "int8"
+
+    @property
+    def resolved_partial_interval_ms(self) -> int:
+        """The interval in force."""
+        return self.partial_interval_ms or (500 if self.device == "cuda" else 1000)
 
     @property
     def resolved_max_batch(self) -> int:

@@ -41,9 +41,7 @@ class SileroVad:
         options.intra_op_num_threads = 1
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
-        self._session = onnxruntime.InferenceSession(
-            str(model_dir / FILE), options, providers=["CPUExecutionProvider"]
-        )
+        self._session = onnxruntime.InferenceSession(str(model_dir / FILE), options, providers=["CPUExecutionProvider"])
         self._rate = np.array(SAMPLE_RATE, np.int64)
 
     def new_state(self) -> VadState:

@@ -1,4 +1,4 @@
-"""Whisper on CTranslate2 as the scheduler's engine: right-sized windows, a guard, promised prefixes.
+"""Whisper on CTranslate2 as the scheduler's engine: right-sized windows, and a guard.
 
 A window is as long as the utterance and some silence after it, not 30 s: the encoder's cost is proportional to
 it. Short windows now and then end in a loop or in words that were not said; the guard notices most of that and
@@ -16,7 +16,6 @@ import ctranslate2
 import numpy as np
 import tokenizers
 
-from asr.agreement import keeps_promise
 from asr.engine import SAMPLE_RATE, Request, Transcript
 from asr.mel import FULL_WINDOW, Mel, raw_log_mel, window
 from asr.repetition import repeats_itself
@@ -90,8 +89,6 @@ class _Item:
     request: Request
     mel: Mel
     language: str = ""
-    forced: str = ""
-    """Text that the next decoding must begin with."""
     hypothesis: _Hypothesis = _NOTHING
     redone: bool = False
 
@@ -105,11 +102,6 @@ class _Item:
     def token_cap(self) -> int:
         """Tokens that an utterance of this length can have."""
         return TOKENS_AT_LEAST + TOKENS_PER_SECOND * len(self.request.samples) // SAMPLE_RATE
-
-    @property
-    def broken(self) -> bool:
-        """Whether the hypothesis can't be sent as it is."""
-        return self.hypothesis.made_up or not keeps_promise(self.hypothesis.text, self.request.stable_text)
 
 
 class WhisperEngine:
@@ -152,13 +144,9 @@ class WhisperEngine:
             self._decode(doubtful, beam_size=self._beam_size, frames=FULL_WINDOW)
         for item in doubtful:
             item.redone = True
-        broken = [item for item in items if item.broken]
-        for item in broken:
-            # Where nothing was promised, nothing is said; a promise stays, and the model goes on from there.
-            item.forced, item.hypothesis = item.request.stable_text, _NOTHING
-        promised = [item for item in broken if item.forced]
-        if promised:
-            self._decode(promised, beam_size=self._beam_size)
+        for item in items:
+            if item.hypothesis.made_up:
+                item.hypothesis = _NOTHING
 
     def _decode(self, items: list[_Item], *, beam_size: int, frames: int = 0) -> None:
         """Set each item's hypothesis, batched as CTranslate2 wants it: equal windows and equal prompt lengths."""
@@ -196,7 +184,7 @@ class WhisperEngine:
         ids = result.sequences_ids[0]
         words = [token for token in ids if token < self._eot]
         return _Hypothesis(
-            text=self._tokenizer.decode(self._encode(item.forced) + words).strip(),
+            text=self._tokenizer.decode(words).strip(),
             # The score is divided by the tokens without the end token (length penalty 1), its sum includes it.
             logprob=result.scores[0] * len(ids) / (len(ids) + 1),
             no_speech=result.no_speech_prob,
@@ -211,7 +199,7 @@ class WhisperEngine:
         prompt.append(self._sot)
         if self._model.is_multilingual:
             prompt += [self._token(f"<|{item.language}|>"), self._token("<|transcribe|>")]
-        return [*prompt, self._no_timestamps, *self._encode(item.forced)]
+        return [*prompt, self._no_timestamps]
 
     def _set_languages(self, items: list[_Item], encoded: ctranslate2.StorageView) -> None:
         """The language asked for, or the one that is heard."""
@@ -235,9 +223,7 @@ class WhisperEngine:
         return frozenset((DETECT, *(code for code in codes if code.isalpha() and len(code) in (2, 3))))
 
     def _encode(self, text: str) -> list[int]:
-        """Tokens of text as it stands after a space; none for none."""
-        if not text:
-            return []
+        """Tokens of text as it stands after a space."""
         tokens: list[int] = self._tokenizer.encode(" " + text.strip(), add_special_tokens=False).ids
         return tokens
 

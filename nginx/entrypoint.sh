@@ -52,6 +52,7 @@ for network in ${NGINX_STATUS_ALLOW:-127.0.0.1 10.0.0.0/8 172.16.0.0/12 192.168.
 done
 
 # Only these are replaced: nginx's own variables start with a dollar too.
+# shellcheck disable=SC2016 # these are looked for, not expanded
 names=$(grep -o '\${[A-Z_]*}' "$template" | sort -u | tr '\n' ' ')
 envsubst "$names" <"$template" >"$config"
 nginx -t -q -c "$config"

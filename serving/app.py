@@ -137,9 +137,7 @@ async def _no_such_stream(websocket: WebSocket) -> None:
     await deny(websocket, NOT_FOUND)
 
 
-def create_apps(
-    service: Service, state: ReplicaState, gpu: Gpu | None = None
-) -> tuple[Starlette, Starlette, Streams]:
+def create_apps(service: Service, state: ReplicaState, gpu: Gpu | None = None) -> tuple[Starlette, Starlette, Streams]:
     """The stream application, the admin application, and the streams that the first one serves.
 
     Both answer `/health` and `/metrics`; the admin port does so also while the stream port is closed.

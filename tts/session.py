@@ -208,9 +208,7 @@ class TtsSession:
         elif request_id in self._requests:
             raise BadMessage(f"request_id {request_id!r} is still open", request_id=request_id)
         if self._draining:
-            raise Overloaded(
-                "this replica is going away; reconnect", request_id=request_id, retry_after_ms=RETRY_MS
-            )
+            raise Overloaded("this replica is going away; reconnect", request_id=request_id, retry_after_ms=RETRY_MS)
         if len(self._requests) >= self._service_settings.max_pending_requests:
             raise Overloaded(
                 f"{len(self._requests)} requests of this stream are open",
@@ -297,9 +295,7 @@ class TtsSession:
             ),
         )
 
-    def _on_chunk(
-        self, request: SpeechRequest, spoken: SpokenSentence, outcome: Samples | Exception | None
-    ) -> None:
+    def _on_chunk(self, request: SpeechRequest, spoken: SpokenSentence, outcome: Samples | Exception | None) -> None:
         if self._released or request.over:
             return
         if isinstance(outcome, Exception):

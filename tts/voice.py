@@ -81,9 +81,7 @@ class Voice:
         frames: int = given[cut.latent].shape[-1]
         for chunk in plan(frames):
             seen = slice(chunk.start - chunk.before, chunk.end + chunk.after)
-            part = {
-                name: tensor[..., seen] if tensor.shape[-1] == frames else tensor for name, tensor in given.items()
-            }
+            part = {name: tensor[..., seen] if tensor.shape[-1] == frames else tensor for name, tensor in given.items()}
             audio = self._run(self._back, None, part)[0].reshape(-1)
             hop = len(audio) // (seen.stop - seen.start)
             yield audio[chunk.before * hop : len(audio) - chunk.after * hop]

@@ -45,8 +45,6 @@ class Voices:
     def listing(self) -> list[wire.Voice]:
         """Every voice as `voice_list` tells it."""
         return [
-            wire.Voice(
-                id=voice.id, language=voice.language, sample_rate=voice.sample_rate, speakers=voice.speakers
-            )
+            wire.Voice(id=voice.id, language=voice.language, sample_rate=voice.sample_rate, speakers=voice.speakers)
             for voice in self._voices.values()
         ]

@@ -26,9 +26,7 @@ from chorus.wire.common import Error
 
 PROOF = "The quick brown fox jumps over the lazy dog, and the sun is shining on the river."
 PROOF_RATE = 16000
-DIRECT_PORTS = [
-    (name, n + 1, 8001 + offset + 10 * n) for offset, name in enumerate(("asr", "tts")) for n in range(6)
-]
+DIRECT_PORTS = [(name, n + 1, 8001 + offset + 10 * n) for offset, name in enumerate(("asr", "tts")) for n in range(6)]
 
 
 @dataclass

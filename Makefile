@@ -1,0 +1,70 @@
+# `make help` lists the targets.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+COMPOSE := docker compose
+PYTHON_RUN := PYTHONPATH=.:client MODELS_DIR=$(CURDIR)/.models .venv/bin/python -m
+
+.PHONY: help
+help: ## this list
+	@grep -hE '^[a-z0-9%-]+:.*##' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-24s %s\n", $$1, $$2}'
+
+.PHONY: up
+up: ## install what is missing, build, start, wait for health, and prove it
+	@scripts/up.sh
+
+.PHONY: test
+test: ## style, types, unit, service and stack tests
+	@scripts/test.sh
+
+.PHONY: lint
+lint: ## style and types alone
+	@scripts/lint.sh
+
+.PHONY: down
+down: ## stop and remove the containers; models and images stay
+	@$(COMPOSE) down
+
+.PHONY: status
+status: ## one table: replica, health, connections, memory, GPU
+	@scripts/status.sh
+
+.PHONY: logs
+logs: ## follow the logs of every container
+	@$(COMPOSE) logs --follow --tail 100
+
+.PHONY: dev
+dev: ## both services as plain processes, without Docker
+	@scripts/dev.sh
+
+.PHONY: start-asr start-tts stop-asr stop-tts restart-asr restart-tts
+start-asr start-tts: start-%: ## start a service's replicas (start-tts: the other)
+	@$(COMPOSE) up -d --no-recreate --wait $*
+stop-asr stop-tts: stop-%: ## stop a service's replicas, after they have drained
+	@$(COMPOSE) stop $*
+restart-asr restart-tts: restart-%: ## restart a service's replicas, after they have drained
+	@$(COMPOSE) restart $* && $(COMPOSE) up -d --no-recreate --wait $*
+
+.PHONY: models
+models: ## fetch another model into the stack: make models MODEL=whisper-base.en
+	@test -n "$(MODEL)" || { echo "name one: make models MODEL=whisper-base.en; there are:"; $(COMPOSE) run --rm --no-deps -T models list; exit 2; }
+	@$(COMPOSE) run --rm --no-deps -T models fetch $(MODEL)
+
+.PHONY: images images-gpu
+images: ## build the images for this machine
+	@scripts/images.sh
+images-gpu: ## build the GPU images, on any machine
+	@COMPOSE_FILE=compose.yaml scripts/images.sh asr tts
+
+.PHONY: venv
+venv: ## the virtual environment of tests and benchmarks
+	@scripts/venv.sh
+
+.PHONY: lock
+lock: venv ## write the hash-pinned requirements anew
+	@scripts/lock.sh
+
+.PHONY: bench-asr-accuracy bench-tts-first-audio
+bench-asr-accuracy: venv ## word error rate beside faster-whisper's: SPEECH=folder with manifest.jsonl
+	@$(PYTHON_RUN) benchmarks.asr_accuracy $(SPEECH)
+bench-tts-first-audio: venv ## time to first audio beside piper-tts's own
+	@$(PYTHON_RUN) benchmarks.tts_first_audio

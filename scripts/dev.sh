@@ -1,0 +1,16 @@
+#!/usr/bin/env bash
+# Both services as plain processes on this machine, without Docker; Ctrl-C ends both.
+# shellcheck source=scripts/common.sh
+source "$(dirname "$0")/common.sh"
+scripts/venv.sh
+
+export PYTHONPATH=.:client MODELS_DIR=.models ASR_HOST=127.0.0.1 TTS_HOST=127.0.0.1
+say "speech to text on ws://localhost:8001, text to speech on ws://localhost:8002; Ctrl-C ends both"
+.venv/bin/python -m asr &
+asr=$!
+.venv/bin/python -m tts &
+tts=$!
+trap 'kill "$asr" "$tts" 2>/dev/null || true; wait' EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM
+wait -n "$asr" "$tts"

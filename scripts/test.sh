@@ -1,0 +1,11 @@
+#!/usr/bin/env bash
+# Every check there is: style, types, unit tests, the real models in process, and the real stack.
+# Arguments go to pytest.
+# shellcheck source=scripts/common.sh
+source "$(dirname "$0")/common.sh"
+
+scripts/venv.sh
+scripts/lint.sh
+scripts/up.sh
+say "pytest"
+MODELS_DIR=$PWD/.models exec .venv/bin/python -m pytest "$@"

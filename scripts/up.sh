@@ -1,0 +1,34 @@
+#!/usr/bin/env bash
+# From nothing to a stack that has proved itself: engine, configuration, images, models, start, health, proof.
+# Safe to run again; what is there already is left alone.
+# shellcheck source=scripts/common.sh
+source "$(dirname "$0")/common.sh"
+started=$SECONDS
+
+scripts/engine.sh
+scripts/configure.sh
+scripts/images.sh
+
+say "fetching and verifying the models"
+docker compose run --rm -T models || die "the models could not be fetched; the lines above tell which and why"
+
+say "starting"
+docker compose up -d --wait --wait-timeout 300 --quiet-pull 2>.build/up.log || {
+  tail -n 5 .build/up.log >&2
+  docker compose ps -a >&2
+  die "not every service became healthy within 300 s: see  docker compose logs"
+}
+docker compose ps --format 'table {{.Name}}\t{{.Status}}'
+
+say "proving it: a sentence spoken by TTS, transcribed by ASR"
+image=$(docker compose config --images | grep '^chorus/asr')
+docker run --rm --network host "$image" python3 -m chorus prove
+
+cat <<URLS
+
+speech to text   ws://localhost:8000/v1/stream/asr    (replicas: 8001, 8011 … 8051)
+text to speech   ws://localhost:8003/v1/stream/tts    (replicas: 8002, 8012 … 8052)
+health           http://localhost:8000/health  http://localhost:8003/health
+nginx            http://localhost:8080/nginx_status
+URLS
+say "up after $((SECONDS - started)) s; more replicas: docker compose up -d --scale asr=4 --scale tts=2"
