@@ -1,8 +1,9 @@
 """Whisper on CTranslate2 as the scheduler's engine: right-sized windows, and a guard.
 
-A window is as long as the utterance and some silence after it, not 30 s: the encoder's cost is proportional to
-it. Short windows now and then end in a loop or in words that were not said; the guard notices most of that and
-decodes such an utterance again in the full window (docs/decisions/0002-right-sized-windows.md has the figures).
+The encoder sees the utterance and two seconds of silence, not 30 s: that is what it costs by. The decoder sees
+more: behind the utterance its states go on with those of a silent window, computed once, because without some
+ten seconds of silence to look at it starts again from the top now and then. What still looks doubtful is decoded
+again in the full window (docs/decisions/0002-right-sized-windows.md has the reasons and the figures).
 """
 
 from __future__ import annotations
@@ -14,18 +15,19 @@ from pathlib import Path
 
 import ctranslate2
 import numpy as np
+import numpy.typing as npt
 import tokenizers
 
 from asr.engine import SAMPLE_RATE, Request, Transcript
 from asr.mel import FULL_WINDOW, Mel, raw_log_mel, window
 from asr.repetition import repeats_itself
 
-PADDING = 500
-"""Frames of silence after an utterance in its window, 5 s."""
-SHORTEST_WINDOW = 1200
-"""Frames, 12 s; in shorter ones Whisper loops more often and hears worse."""
-WINDOW_STEP = 100
-"""Windows are rounded up to this many frames, so that those of a batch differ little."""
+PADDING = 200
+"""Frames of silence after an utterance in its window, 2 s."""
+KEPT_PADDING = 100
+"""Frames of that silence whose states the decoder sees. Those at a window's edge are unlike any in training."""
+SILENCE = 1000
+"""Frames of silence that the decoder sees after those, 10 s, as far as the full window reaches."""
 
 LOW_LOGPROB = -0.9
 """Mean log-probability of a token under which the guard decodes again."""
@@ -45,6 +47,9 @@ DETECT = "auto"
 """Language setting that leaves it to the model."""
 PROMPT_TOKENS = 160
 """Of the prompt, hotwords and context together; the model's own limit is 223."""
+
+States = npt.NDArray[np.float32]
+"""Of the encoder; float16 on some GPUs."""
 
 
 @dataclass(frozen=True)
@@ -95,8 +100,12 @@ class _Item:
     @property
     def frames(self) -> int:
         """Of the window that is right for it."""
-        wanted: int = self.mel.shape[1] + PADDING
-        return min(FULL_WINDOW, max(SHORTEST_WINDOW, -(-wanted // WINDOW_STEP) * WINDOW_STEP))
+        return min(FULL_WINDOW, int(self.mel.shape[1]) + PADDING)
+
+    @property
+    def states(self) -> int:
+        """Encoder states, of two frames each, that the decoder sees of that window."""
+        return min(FULL_WINDOW, int(self.mel.shape[1]) + KEPT_PADDING) // 2
 
     @property
     def token_cap(self) -> int:
@@ -120,6 +129,9 @@ class WhisperEngine:
         self._prev = self._token("<|startofprev|>")
         self._no_timestamps = self._token("<|notimestamps|>")
         self.languages = self._read_languages()
+        silence = window(np.zeros((self._bands, 0), np.float32), FULL_WINDOW)
+        self._silence = self._encode_windows(silence[np.newaxis])[0]
+        """States of a silent window, (1500, width)."""
 
     def transcribe(self, requests: list[Request]) -> list[Transcript]:
         """The words of each request, in their order. Either all are final or none is."""
@@ -141,26 +153,23 @@ class WhisperEngine:
         self._decode(items, beam_size=self._beam_size)
         doubtful = [item for item in items if item.hypothesis.suspect and item.frames < FULL_WINDOW]
         if doubtful:
-            self._decode(doubtful, beam_size=self._beam_size, frames=FULL_WINDOW)
+            self._decode(doubtful, beam_size=self._beam_size, full_window=True)
         for item in doubtful:
             item.redone = True
         for item in items:
             if item.hypothesis.made_up:
                 item.hypothesis = _NOTHING
 
-    def _decode(self, items: list[_Item], *, beam_size: int, frames: int = 0) -> None:
-        """Set each item's hypothesis, batched as CTranslate2 wants it: equal windows and equal prompt lengths."""
-        frames = frames or max(item.frames for item in items)
-        features = np.stack([window(item.mel, frames) for item in items])
-        encoded = self._model.encode(ctranslate2.StorageView.from_array(features), to_cpu=False)
-        self._set_languages(items, encoded)
+    def _decode(self, items: list[_Item], *, beam_size: int, full_window: bool = False) -> None:
+        """Set each item's hypothesis, batched as CTranslate2 wants it: by prompts of equal length."""
+        states = self._full_states(items) if full_window else self._states(items)
+        self._set_languages(items, states)
         prompts = [self._prompt(item) for item in items]
         for length in sorted({len(prompt) for prompt in prompts}):
             rows = [row for row, prompt in enumerate(prompts) if len(prompt) == length]
             group = [items[row] for row in rows]
-            part = encoded if len(rows) == len(items) else self._rows(features, rows)
             results = self._model.generate(
-                part,
+                ctranslate2.StorageView.from_array(states[rows]),
                 [prompts[row] for row in rows],
                 beam_size=beam_size,
                 patience=1,
@@ -174,11 +183,25 @@ class WhisperEngine:
             for item, result in zip(group, results, strict=True):
                 item.hypothesis = self._hypothesis(item, result)
 
-    def _rows(self, features: Mel, rows: list[int]) -> ctranslate2.StorageView:
-        """Some rows of a batch encoded by themselves: an encoder output can't be sliced on the device."""
-        return self._model.encode(
-            ctranslate2.StorageView.from_array(np.ascontiguousarray(features[rows])), to_cpu=False
-        )
+    def _states(self, items: list[_Item]) -> States:
+        """What the decoder sees of each item: its right-sized window, continued by silence."""
+        frames = max(item.frames for item in items)
+        encoded = self._encode_windows(np.stack([window(item.mel, frames) for item in items]))
+        length = min(FULL_WINDOW // 2, max(item.states for item in items) + SILENCE // 2)
+        # Each state of silence stands where it would in the full window: states know their position.
+        states = np.repeat(self._silence[np.newaxis, :length], len(items), axis=0)
+        for row, item in enumerate(items):
+            states[row, : item.states] = encoded[row, : item.states]
+        return states
+
+    def _full_states(self, items: list[_Item]) -> States:
+        return self._encode_windows(np.stack([window(item.mel, FULL_WINDOW) for item in items]))
+
+    def _encode_windows(self, windows: Mel) -> States:
+        """Encoder states (n, frames / 2, width) of windows (n, bands, frames)."""
+        encoded = self._model.encode(ctranslate2.StorageView.from_array(windows), to_cpu=True)
+        states: States = np.asarray(encoded)
+        return states
 
     def _hypothesis(self, item: _Item, result: ctranslate2.models.WhisperGenerationResult) -> _Hypothesis:
         ids = result.sequences_ids[0]
@@ -201,13 +224,13 @@ class WhisperEngine:
             prompt += [self._token(f"<|{item.language}|>"), self._token("<|transcribe|>")]
         return [*prompt, self._no_timestamps]
 
-    def _set_languages(self, items: list[_Item], encoded: ctranslate2.StorageView) -> None:
+    def _set_languages(self, items: list[_Item], states: States) -> None:
         """The language asked for, or the one that is heard."""
         asked = [item.request.options.language or DETECT for item in items]
         if not self._model.is_multilingual:
             asked = ["en"] * len(items)
         if DETECT in asked:
-            heard = self._model.detect_language(encoded)
+            heard = self._model.detect_language(ctranslate2.StorageView.from_array(states))
             asked = [
                 likely[0][0].strip("<|>") if language == DETECT else language
                 for language, likely in zip(asked, heard, strict=True)
