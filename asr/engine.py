@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from serving.audio import Samples
+
+if TYPE_CHECKING:
+    from asr.mel import MelCache
 
 SAMPLE_RATE = 16000
 """Hz, of all audio inside the service."""
@@ -30,6 +33,8 @@ class Request:
     final: bool
     """Whether these are the words for good: searched more widely, and checked."""
     options: Options
+    features: MelCache | None = None
+    """The utterance's own, shared by its requests, so that a sample's features are computed once."""
 
 
 @dataclass(frozen=True)

@@ -26,18 +26,21 @@ SILENCE = -10.0
 
 
 class MelCache:
-    """Raw log-mel of an utterance that grows: each frame is computed once. Used by one thread at a time."""
+    """Raw log-mel of one utterance: each frame is computed once, however often it is asked for. For one thread."""
 
     def __init__(self) -> None:
         self._settled: Mel = np.zeros((0, 0), np.float32)
+        """Frames that no later sample changes."""
 
     def frames(self, samples: Samples, bands: int) -> Mel:
-        """`raw_log_mel` of all samples so far, which begin with those of the call before."""
-        known = self._settled.shape[1]
-        new = raw_log_mel(samples, bands, known)
-        frames = np.concatenate((self._settled, new), axis=1) if known else new
-        # The newest frames see past the end and were computed as if silence followed: they are not kept.
-        self._settled = frames[:, : max(0, (len(samples) - N_FFT // 2) // FRAME + 1)]
+        """`raw_log_mel` of the samples, which begin where those of the calls before did; `bands` never changes."""
+        # A frame that sees past these samples takes silence there, so it is neither reused nor kept.
+        inside = max(0, (len(samples) - N_FFT // 2) // FRAME + 1)
+        known = self._settled[:, :inside]
+        new = raw_log_mel(samples, bands, known.shape[1])
+        frames = np.concatenate((known, new), axis=1) if known.shape[1] else new
+        if inside > self._settled.shape[1]:
+            self._settled = frames[:, :inside]
         return frames
 
 
@@ -54,7 +57,7 @@ def raw_log_mel(samples: Samples, bands: int, first: int = 0) -> Mel:
     signal = np.concatenate((mirrored, samples, np.zeros(count * FRAME + half - len(samples), np.float32)))
     windows = np.lib.stride_tricks.sliding_window_view(signal, N_FFT)[first * FRAME :: FRAME][: count - first]
     power = np.abs(np.fft.rfft(windows * _hann(), axis=1).astype(np.complex64)) ** 2
-    mel = _filters(bands) @ power.T
+    mel: Mel = _filters(bands) @ power.T
     return np.log10(np.maximum(mel, 1e-10))
 
 

@@ -20,6 +20,7 @@ from asr.audio_buffer import AudioBuffer
 from asr.detector import Detector, Probabilities
 from asr.endpointer import Endpointer, SpeechEnded, SpeechStarted
 from asr.engine import SAMPLE_RATE, Options, Request, Transcript
+from asr.mel import MelCache
 from asr.metrics import AsrMetrics
 from asr.scheduler import Job, Scheduler
 from asr.settings import AsrSettings
@@ -47,6 +48,7 @@ class Utterance:
     """Samples since the stream's start, as all positions here."""
     settings: wire.Settings
     stable: StablePrefix = field(default_factory=StablePrefix)
+    features: MelCache = field(default_factory=MelCache)
     end: int | None = None
     """None while it is open."""
     partial_at: int = 0
@@ -328,7 +330,7 @@ class AsrSession:
     def _request(self, utterance: Utterance, samples: Samples, *, final: bool) -> Request:
         settings = utterance.settings
         options = Options(language=settings.language, prompt=settings.prompt, hotwords=settings.hotwords)
-        return Request(samples, final, options)
+        return Request(samples, final, options, utterance.features)
 
     def _ask_for_partial(self) -> None:
         utterance = self._open

@@ -19,7 +19,7 @@ import numpy.typing as npt
 import tokenizers
 
 from asr.engine import SAMPLE_RATE, Request, Transcript
-from asr.mel import FULL_WINDOW, Mel, raw_log_mel, window
+from asr.mel import FULL_WINDOW, Mel, MelCache, window
 from asr.repetition import repeats_itself
 
 PADDING = 200
@@ -135,12 +135,15 @@ class WhisperEngine:
 
     def transcribe(self, requests: list[Request]) -> list[Transcript]:
         """The words of each request, in their order. Either all are final or none is."""
-        items = [_Item(request, raw_log_mel(request.samples, self._bands)) for request in requests]
+        items = [_Item(request, self._features(request)) for request in requests]
         if requests[0].final:
             self._decode_finals(items)
         else:
             self._decode_partials(items)
         return [_transcript(item) for item in items]
+
+    def _features(self, request: Request) -> Mel:
+        return (request.features or MelCache()).frames(request.samples, self._bands)
 
     def _decode_partials(self, items: list[_Item]) -> None:
         self._decode(items, beam_size=1)
