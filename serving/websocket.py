@@ -33,6 +33,12 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
             extensions[ABORT] = self.transport.abort
             extensions[PEER_LEFT] = self._peer_left
 
+    async def send(self, message: Any) -> None:
+        """Send as uvicorn does; a denial is an answer too, where uvicorn would log a handshake left open."""
+        await super().send(message)
+        if message["type"] == "websocket.http.response.body" and not message.get("more_body", False):
+            self.handshake_complete = True
+
     def keepalive_timeout(self) -> None:
         """Drop the connection: the close frame of uvicorn's own handler would wait for the dead peer."""
         super().keepalive_timeout()

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from websockets.asyncio.client import ClientConnection, connect
+from websockets.datastructures import Headers
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from serving.run import Replica
@@ -32,11 +33,11 @@ async def open_stream(replica: Replica, query: str = "") -> ClientConnection:
     return stream
 
 
-async def refusal(address: str) -> tuple[int, dict[str, str], dict[str, Any]]:
+async def refusal(address: str) -> tuple[int, Headers, dict[str, Any]]:
     with pytest.raises(InvalidStatus) as refused:
         await connect(address, proxy=None)
     response = refused.value.response
-    return response.status_code, dict(response.headers), json.loads(response.body or b"{}")
+    return response.status_code, response.headers, json.loads(response.body or b"{}")
 
 
 async def get(port: int | None, path: str) -> tuple[int, dict[str, str], Any]:
@@ -52,12 +53,13 @@ async def get(port: int | None, path: str) -> tuple[int, dict[str, str], Any]:
     return status, headers, body if path == "/metrics" else json.loads(body)
 
 
-async def test_one_more_than_fits_is_refused_before_the_upgrade() -> None:
+async def test_one_more_than_fits_is_refused_before_the_upgrade(caplog: pytest.LogCaptureFixture) -> None:
     """A full replica answers 503 with Retry-After and JSON, stays healthy, and takes the next when one leaves."""
     async with running(EchoService(max_connections=2)) as replica:
         first, second = [await open_stream(replica) for _ in range(2)]
         status, headers, body = await refusal(url(replica))
         assert (status, headers["Retry-After"], body["error"]["code"]) == (503, "5", "overloaded")
+        assert not caplog.records
         assert (await get(replica.admin_listener.port, "/health"))[0] == 200
         await first.close()
         await eventually(lambda: replica.state.active_connections == 1)
