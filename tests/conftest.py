@@ -52,5 +52,3 @@ async def running(service: Service) -> AsyncIterator[Replica]:
     finally:
         replica.terminate.set()
         await task
-
-

@@ -141,9 +141,7 @@ class EchoSession:
         self.ended = ended
 
     def start(self) -> None:
-        self.connection.send(
-            Ready(connection_id=self.connection.id, instance="test", service="asr", settings={})
-        )
+        self.connection.send(Ready(connection_id=self.connection.id, instance="test", service="asr", settings={}))
 
     def receive_text(self, text: str) -> None:
         if text == "mistake":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -178,7 +179,7 @@ async def test_a_long_utterance_is_cut_and_goes_on(bench: Bench) -> None:
     finals = bench.connection.of(wire.Final)
     assert len(finals) >= 3
     assert all(final.end_time - final.start_time <= 3.04 for final in finals)
-    assert all(a.end_time == b.start_time for a, b in zip(finals, finals[1:], strict=False))
+    assert all(a.end_time == b.start_time for a, b in pairwise(finals))
 
 
 async def test_start_offset_is_added_to_every_time() -> None:
