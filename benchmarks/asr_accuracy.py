@@ -5,6 +5,9 @@
 Every file is streamed through the balanced port at the speed of speech, with partials and the default
 endpointing. faster-whisper gets each file whole, in its own 30 s windows, with the same weights and int8 too.
 Both are judged over the whole set (all errors by all reference words) after Whisper's English normalisation.
+
+Exit status: 0 when every stream kept the protocol's promises and every utterance got its final, and the error rate
+is at most `--max-wer` where that is given; else 1.
 """
 
 from __future__ import annotations
@@ -15,127 +18,250 @@ import json
 import os
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import jiwer
 import soundfile
-from whisper_normalizer.english import EnglishTextNormalizer
+from whisper_normalizer.english import EnglishTextNormalizer  # type: ignore[import-untyped]
 
 from benchmarks import machine
-from chorus.commands import transcribe
+from chorus.aio import connect_asr
+from chorus.commands.common import explain
 from chorus.connect import ASR_URL
-from chorus.errors import ContractViolation
-from chorus.files import open_source
+from chorus.errors import ChorusError
+from chorus.sources import from_file
+from chorus.transcription import Transcription, transcribe
 
 HERE = Path(__file__).resolve().parent
 CLIPS = HERE.parent / "tests" / "data" / "speech"
-MODEL = "whisper-tiny.en"
+BEAMS = (5, 1)
+"""Beam sizes of faster-whisper: its default, and greedy."""
+
+
+@dataclass(frozen=True)
+class Clip:
+    """One file and what is said in it."""
+
+    path: Path
+    text: str
+
+
+@dataclass(frozen=True)
+class Errors:
+    """Words heard wrongly, over the whole set."""
+
+    wer_percent: float
+    substituted: int
+    left_out: int
+    put_in: int
+
+    @property
+    def told(self) -> str:
+        """The kinds of errors, for the table."""
+        return f"{self.substituted} + {self.left_out} + {self.put_in}"
 
 
 @dataclass
-class Row:
-    """One system's result."""
+class Streamed:
+    """What the stack made of all clips."""
 
-    system: str
-    wer_percent: float
-    note: str
+    texts: list[str]
+    utterances: int = 0
+    missing_finals: int = 0
+    violations: list[str] = field(default_factory=list)
+    failed: list[str] = field(default_factory=list)
+    latencies_ms: list[int] = field(default_factory=list)
+    """Of each final, from the decision that its utterance had ended, by the server's clock."""
+    tails_ms: list[int] = field(default_factory=list)
+    """Of each file, from its last sample sent to `done`, by the client's clock."""
+
+    @property
+    def sound(self) -> bool:
+        """Whether nothing was lost and no promise broken."""
+        return not (self.missing_finals or self.violations or self.failed)
 
 
-def read_manifest(folder: Path) -> list[dict[str, str]]:
-    """The files and their reference texts."""
+@dataclass(frozen=True)
+class Whole:
+    """What faster-whisper made of all clips."""
+
+    beam: int
+    texts: list[str]
+    real_time_factor: float
+    """Seconds of computing for a second of audio."""
+
+
+def read_manifest(folder: Path) -> list[Clip]:
+    """The clips of a folder's `manifest.jsonl`."""
     lines = (folder / "manifest.jsonl").read_text(encoding="utf-8").splitlines()
-    return [json.loads(line) for line in lines]
+    return [Clip(folder / found["audio"], found["text"]) for found in map(json.loads, lines)]
 
 
-def word_error_rate(references: list[str], hypotheses: list[str]) -> float:
-    """Percent, over the whole set."""
+def errors_of(clips: list[Clip], texts: list[str]) -> Errors:
+    """What is wrong in the texts heard."""
     normalise = EnglishTextNormalizer()
-    pairs = [(normalise(a), normalise(b)) for a, b in zip(references, hypotheses, strict=True)]
-    return 100 * float(jiwer.wer([a for a, _ in pairs], [b for _, b in pairs]))
+    counted = jiwer.process_words([normalise(clip.text) for clip in clips], [normalise(text) or " " for text in texts])
+    return Errors(100 * counted.wer, counted.substitutions, counted.deletions, counted.insertions)
 
 
-async def measure_stack(folder: Path, clips: list[dict[str, str]], url: str, at_once: int) -> tuple[Row, list[str]]:
-    """Stream every clip; also counts utterances without a final and broken promises."""
+async def served_model(url: str) -> str:
+    """Name of the model that the stack serves. Raises `ChorusError` or `OSError`."""
+    async with connect_asr(url) as stream:
+        assert stream.protocol.ready is not None
+        return str(stream.protocol.ready.model)
+
+
+async def stream(clips: list[Clip], url: str, at_once: int) -> Streamed:
+    """Stream every clip at the speed of speech, so many at once."""
     slots = asyncio.Semaphore(at_once)
-    finished = missing = broken = 0
-    latencies: list[int] = []
+    found = Streamed([""] * len(clips))
+    finished = 0
 
-    async def one(clip: dict[str, str]) -> str:
-        nonlocal finished, missing, broken
+    async def one(number: int, clip: Clip) -> None:
+        nonlocal finished
         async with slots:
-            source = open_source(str(folder / clip["audio"]), 16000)
             try:
-                result = await transcribe(source, url, {}, realtime=True, on_event=lambda _: None)
-            except ContractViolation as error:
-                broken += 1
-                print(f"{clip['audio']}: {error}", file=sys.stderr)
-                return ""
-        missing += result.utterances - result.finals
-        latencies.extend(event.latency_ms for event in result.events if hasattr(event, "latency_ms"))
+                result = await transcribe(from_file(str(clip.path)), url, realtime=True, strict=False)
+            except (ChorusError, OSError) as error:
+                found.failed.append(f"{clip.path.name}: {explain(error, url)}")
+            else:
+                _add(found, number, clip, result)
         finished += 1
-        print(f"\r  chorus: {finished} of {len(clips)} files", end="", file=sys.stderr, flush=True)
-        return result.text
+        _progress(f"chorus: {finished} of {len(clips)} files")
 
-    texts = list(await asyncio.gather(*(one(clip) for clip in clips)))
+    await asyncio.gather(*(one(number, clip) for number, clip in enumerate(clips)))
     print(file=sys.stderr)
-    latencies.sort()
-    middle = latencies[len(latencies) // 2]
-    note = f"{len(latencies)} finals, {missing} missing, {broken} promises broken, decode p50 {middle} ms"
-    return Row(f"chorus, streamed, {at_once} at once", word_error_rate([c["text"] for c in clips], texts), note), texts
+    return found
 
 
-def measure_faster_whisper(folder: Path, clips: list[dict[str, str]], weights: Path, beam: int) -> Row:
+def _add(found: Streamed, number: int, clip: Clip, result: Transcription) -> None:
+    found.texts[number] = result.text
+    found.utterances += result.done.utterances
+    found.missing_finals += result.missing_finals
+    found.violations += [f"{clip.path.name}: {what}" for what in result.violations]
+    found.latencies_ms += [final.latency_ms for final in result.finals]
+    found.tails_ms.append(round(result.seconds_after_end * 1000))
+
+
+def transcribe_whole(clips: list[Clip], weights: Path, beam: int) -> Whole:
     """Whole files through the library that a user would pick instead."""
     from faster_whisper import WhisperModel
 
     model = WhisperModel(str(weights), device="cpu", compute_type="int8", cpu_threads=os.cpu_count() or 1)
     texts, audio_seconds, spent = [], 0.0, 0.0
     for number, clip in enumerate(clips, 1):
-        samples, rate = soundfile.read(folder / clip["audio"], dtype="float32")
+        samples, rate = soundfile.read(clip.path, dtype="float32")
+        if rate != 16000:
+            raise SystemExit(f"{clip.path}: {rate} Hz; faster-whisper takes arrays of 16000 Hz")
         started = time.monotonic()
         segments, _ = model.transcribe(samples, language="en", beam_size=beam)
         texts.append(" ".join(segment.text.strip() for segment in segments))
         spent += time.monotonic() - started
         audio_seconds += len(samples) / rate
-        print(f"\r  faster-whisper beam {beam}: {number} of {len(clips)} files", end="", file=sys.stderr, flush=True)
+        _progress(f"faster-whisper beam {beam}: {number} of {len(clips)} files")
     print(file=sys.stderr)
-    note = f"real-time factor {spent / audio_seconds:.3f}"
-    wer = word_error_rate([clip["text"] for clip in clips], texts)
-    return Row(f"faster-whisper, whole files, beam {beam}", wer, note)
+    return Whole(beam, texts, spent / audio_seconds)
+
+
+def percentile(values: list[int], share: float) -> int | None:
+    """The value below which that share of them lies; None of nothing."""
+    return sorted(values)[min(len(values) - 1, int(share * len(values)))] if values else None
+
+
+def report(
+    clips: list[Clip], model: str, streamed: Streamed, wholes: list[Whole], at_once: int
+) -> tuple[str, dict[str, object]]:
+    """The result as Markdown, and as what goes into the JSON file."""
+    words = sum(len(clip.text.split()) for clip in clips)
+    ours = errors_of(clips, streamed.texts)
+    theirs = [errors_of(clips, whole.texts) for whole in wholes]
+    tail = f"{percentile(streamed.tails_ms, 0.5)} / {percentile(streamed.tails_ms, 0.95)} ms"
+    decode = f"{percentile(streamed.latencies_ms, 0.5)} / {percentile(streamed.latencies_ms, 0.95)} ms"
+    lines = [
+        f"{len(clips)} files, {words} words, {model}, int8; {machine.in_words()}",
+        "",
+        "| system | WER % | wrong + left out + put in |",
+        "| --- | ---: | ---: |",
+        f"| chorus, streamed at the speed of speech, {at_once} at once | {ours.wer_percent:.2f} | {ours.told} |",
+        *(
+            f"| faster-whisper, whole files, beam {whole.beam} | {errors.wer_percent:.2f} | {errors.told} |"
+            for whole, errors in zip(wholes, theirs, strict=True)
+        ),
+        "",
+        f"- {streamed.utterances} utterances, {streamed.missing_finals} without a final; "
+        f"{len(streamed.violations)} promises of the protocol broken; {len(streamed.failed)} streams failed",
+        f"- end of utterance decided to final queued, p50 / p95: {decode}; last sample to done: {tail}",
+        *(
+            f"- faster-whisper beam {whole.beam}: {whole.real_time_factor:.3f} s of computing for a second of audio"
+            for whole in wholes
+        ),
+    ]
+    result: dict[str, object] = {
+        "machine": machine.describe(),
+        "files": len(clips),
+        "words": words,
+        "model": model,
+        "at_once": at_once,
+        "chorus": asdict(ours) | {key: value for key, value in asdict(streamed).items() if key != "texts"},
+        "faster_whisper": [
+            {"beam": whole.beam, "real_time_factor": whole.real_time_factor, **asdict(errors)}
+            for whole, errors in zip(wholes, theirs, strict=True)
+        ],
+    }
+    return "\n".join(lines) + "\n", result
 
 
 def main() -> int:
-    """Measure, print, and write the result."""
+    """Measure, print, write the result, and tell by the exit status whether the stack did as it should."""
     parser = argparse.ArgumentParser(description="Word error rate of the stack beside faster-whisper.")
-    parser.add_argument("folder", nargs="?", type=Path, default=CLIPS)
+    parser.add_argument("folder", nargs="?", type=Path, default=CLIPS, help="with manifest.jsonl (default: the tests')")
     parser.add_argument("--url", default=ASR_URL)
     parser.add_argument("--at-once", type=int, default=4)
-    parser.add_argument("--weights", type=Path, default=Path(os.environ.get("MODELS_DIR", ".models")) / MODEL)
-    parser.add_argument("--output", type=Path, default=HERE / "results" / "asr_accuracy")
-    parser.add_argument("--texts", type=Path, help="also write what the stack heard, as JSON")
+    parser.add_argument("--max-wer", type=float, help="percent; more fails")
+    parser.add_argument("--weights", type=Path, help="default: the stack's model in MODELS_DIR")
+    parser.add_argument("--output", type=Path, default=HERE / "results" / "asr_accuracy", help="without suffix")
+    parser.add_argument("--texts", type=Path, help="also write what everybody heard, as JSON")
     asked = parser.parse_args()
 
     clips = read_manifest(asked.folder)
-    ours, texts = asyncio.run(measure_stack(asked.folder, clips, asked.url, asked.at_once))
-    rows = [ours, *(measure_faster_whisper(asked.folder, clips, asked.weights, beam) for beam in (5, 1))]
-    words = sum(len(clip["text"].split()) for clip in clips)
-    lines = [
-        f"{len(clips)} files, {words} words; {machine.in_words()}",
-        "",
-        "| system | WER % | |",
-        "| --- | ---: | --- |",
-        *(f"| {row.system} | {row.wer_percent:.2f} | {row.note} |" for row in rows),
-    ]
-    print("\n".join(lines))
+    try:
+        model = asyncio.run(served_model(asked.url))
+    except (ChorusError, OSError) as error:
+        print(explain(error, asked.url), file=sys.stderr)
+        return 1
+    weights = asked.weights or Path(os.environ.get("MODELS_DIR", ".models")) / model
+    if not (weights / "model.bin").is_file():  # faster-whisper would look for it on a hub, under another name
+        print(f"no weights in {weights}; fetch them with  python -m models fetch {model}", file=sys.stderr)
+        return 1
+    streamed = asyncio.run(stream(clips, asked.url, asked.at_once))
+    for line in (*streamed.failed, *streamed.violations):
+        print(line, file=sys.stderr)
+    if len(streamed.failed) == len(clips):
+        return 1
+    wholes = [transcribe_whole(clips, weights, beam) for beam in BEAMS]
+    text, result = report(clips, model, streamed, wholes, asked.at_once)
+    print(text, end="")
     asked.output.parent.mkdir(parents=True, exist_ok=True)
-    asked.output.with_suffix(".md").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    result = {"machine": machine.describe(), "files": len(clips), "words": words, "rows": [vars(r) for r in rows]}
+    asked.output.with_suffix(".md").write_text(text, encoding="utf-8")
     asked.output.with_suffix(".json").write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     if asked.texts:
-        heard = {clip["audio"]: text for clip, text in zip(clips, texts, strict=True)}
-        asked.texts.write_text(json.dumps(heard, indent=2, ensure_ascii=False), encoding="utf-8")
-    return 0
+        heard = [
+            {
+                "audio": clip.path.name,
+                "said": clip.text,
+                "chorus": streamed.texts[number],
+                **{f"beam_{whole.beam}": whole.texts[number] for whole in wholes},
+            }
+            for number, clip in enumerate(clips)
+        ]
+        asked.texts.write_text(json.dumps(heard, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    accurate = asked.max_wer is None or errors_of(clips, streamed.texts).wer_percent <= asked.max_wer
+    return 0 if streamed.sound and accurate else 1
+
+
+def _progress(text: str) -> None:
+    print(f"\r  {text}", end="", file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What the drivers share: addresses, and a handshake that was refused."""
+"""What the drivers share: addresses, and how a connection that failed is told."""
 
 from __future__ import annotations
 
@@ -6,36 +6,49 @@ from typing import Any
 from urllib.parse import urlencode, urlsplit, urlunsplit
 
 import msgspec
-from websockets.exceptions import InvalidStatus
+from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
 
-from chorus.errors import Refused
+from chorus.errors import ChorusError, ConnectionLost, Refused
 
 ASR_URL = "ws://127.0.0.1:8000"
 TTS_URL = "ws://127.0.0.1:8003"
 MAX_FRAME_BYTES = 16 * 1024 * 1024
 """Of a frame from the server; its audio frames are far smaller."""
 
+_SCHEMES = {"ws": "ws", "wss": "wss", "http": "ws", "https": "wss"}
+
 
 def stream_url(base: str, path: str, settings: dict[str, Any]) -> str:
-    """The address of a stream: `http` and `https` are taken for `ws` and `wss`, settings go into the query."""
+    """The address of a stream: `host:port` or a URL, settings in the query. Raises `ValueError` for another."""
     parts = urlsplit(base if "://" in base else f"ws://{base}")
-    scheme = {"http": "ws", "https": "wss"}.get(parts.scheme, parts.scheme)
+    scheme = _SCHEMES.get(parts.scheme)
+    if scheme is None or not parts.hostname:
+        raise ValueError(f"{base!r} is no address of a service; one looks like {ASR_URL}")
     given = {key: _text(value) for key, value in settings.items() if value is not None}
-    return urlunsplit((scheme, parts.netloc, parts.path.rstrip("/") + path, urlencode(given), ""))
+    prefix = parts.path.rstrip("/").removesuffix(path)
+    return urlunsplit((scheme, parts.netloc, prefix + path, urlencode(given), ""))
 
 
-def refusal(error: InvalidStatus) -> Refused:
-    """The refusal in an HTTP answer to the handshake."""
+def handshake_error(error: InvalidHandshake) -> ChorusError:
+    """Why no stream was opened: a refusal by HTTP, or an answer that is not WebSocket's."""
+    if not isinstance(error, InvalidStatus):
+        return ConnectionLost(None, f"no WebSocket answers there: {error}")
     response = error.response
     code, message = "unknown", response.reason_phrase
     try:
         body = msgspec.json.decode(response.body or b"")
-        code, message = body["error"]["code"], body["error"]["message"]
+        code, message = str(body["error"]["code"]), str(body["error"]["message"])
     except (msgspec.DecodeError, KeyError, TypeError):
         pass  # not our JSON: something between us and the server answered
     retry_after = response.headers.get("Retry-After", "")
-    seconds = float(retry_after) if retry_after.isdigit() else None
-    return Refused(response.status_code, code, message, seconds)
+    return Refused(response.status_code, code, message, float(retry_after) if retry_after.isdigit() else None)
+
+
+def close_of(error: ConnectionClosed) -> tuple[int | None, str]:
+    """Code and reason of the server's close; without one, None and what we know."""
+    if error.rcvd is not None:
+        return error.rcvd.code, error.rcvd.reason
+    return None, error.sent.reason if error.sent is not None else ""
 
 
 def _text(value: Any) -> str:

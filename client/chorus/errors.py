@@ -2,9 +2,9 @@
 
 ChorusError
 ├── Refused             the server answered the handshake with an HTTP status
-├── ServerError         a fatal `error` message, before the close
-├── ConnectionLost      the connection ended before `done`
-└── ContractViolation   the server said something that the protocol rules out
+├── StreamError         the server told of a fatal error and closed
+├── ConnectionLost      the connection ended before `done`, or never became a stream
+└── ContractViolation   the server did what the protocol rules out
 """
 
 from __future__ import annotations
@@ -17,30 +17,38 @@ class ChorusError(Exception):
 class Refused(ChorusError):
     """The handshake was answered with an HTTP status: 400, 401, 403, 404 or 503."""
 
-    def __init__(self, status: int, code: str, message: str, retry_after_s: float | None) -> None:
+    def __init__(self, status: int, code: str, message: str, retry_after: float | None = None) -> None:
         super().__init__(f"{status} {code}: {message}")
         self.status = status
         self.code = code
+        """As in the body's JSON; `unknown` where something else than the server answered."""
         self.message = message
-        self.retry_after_s = retry_after_s
-        """When a 503 may be gone, seconds."""
+        self.retry_after = retry_after
+        """Seconds after which a 503 may be gone."""
 
 
-class ServerError(ChorusError):
-    """The stream was ended by the server, which told why."""
+class StreamError(ChorusError):
+    """The server ended the stream and told why."""
 
-    def __init__(self, code: str, message: str) -> None:
+    def __init__(self, code: str, message: str, *, close_code: int | None = None) -> None:
         super().__init__(f"{code}: {message}")
         self.code = code
-
-
-class ConnectionLost(ChorusError):
-    """The connection ended before `done`; 1012 asks for a reconnect."""
-
-    def __init__(self, close_code: int | None, reason: str = "") -> None:
-        super().__init__(f"the connection was lost (close code {close_code}{', ' + reason if reason else ''})")
+        """One of `chorus.wire.common.ErrorCode`."""
+        self.message = message
         self.close_code = close_code
 
 
+class ConnectionLost(ChorusError):
+    """The connection ended before `done`. Close code 1012 asks for a reconnect."""
+
+    def __init__(self, close_code: int | None = None, reason: str = "") -> None:
+        told = [f"close code {close_code}"] if close_code is not None else []
+        told += [reason] if reason else []
+        super().__init__(f"the connection was lost ({', '.join(told) or 'without a close'})")
+        self.close_code = close_code
+        """None where no close frame came."""
+        self.reason = reason
+
+
 class ContractViolation(ChorusError):
-    """The server said something that docs/protocol.md rules out."""
+    """The server did what docs/protocol.md rules out."""

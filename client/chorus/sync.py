@@ -1,53 +1,79 @@
-"""Driver for threads: `with connect_asr(...) as stream`, then send, and iterate over events.
+"""Driver for threads, and for gevent after its monkey patching.
+
+    with connect_tts("ws://127.0.0.1:8003") as stream:
+        stream.send(stream.protocol.synthesize("Hello."))
+        stream.send(stream.protocol.close())
+        for event in stream:
+            ...
 
 One thread may send while another iterates.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, Generic
+from typing import Any, Generic, TypeVar
 
-from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.exceptions import ConnectionClosed, InvalidHandshake
 from websockets.sync.client import ClientConnection, connect
 
-from chorus.aio import E, P, lost
 from chorus.asr import AsrProtocol
 from chorus.asr import Event as AsrEvent
-from chorus.connect import ASR_URL, MAX_FRAME_BYTES, TTS_URL, refusal, stream_url
+from chorus.connect import ASR_URL, MAX_FRAME_BYTES, TTS_URL, close_of, handshake_error, stream_url
+from chorus.contract import StreamProtocol
+from chorus.errors import ConnectionLost
 from chorus.tts import Event as TtsEvent
 from chorus.tts import TtsProtocol
 from chorus.wire import asr as asr_wire
 from chorus.wire import tts as tts_wire
 
+P = TypeVar("P", bound=StreamProtocol[Any])
+E = TypeVar("E")
+
 
 class Stream(Generic[P, E]):
-    """An open stream. `protocol` makes the frames to `send`; iterating gives events until `done`."""
+    """An open stream. `protocol` makes the frames to `send`; iterating gives events to the end of the stream."""
 
     def __init__(self, protocol: P, socket: ClientConnection) -> None:
         self.protocol = protocol
         self.socket = socket
 
     def send(self, frame: str | bytes) -> None:
-        """Send a frame. Raises `ConnectionLost`."""
+        """Send a frame; waits while the server takes no more. Raises `ConnectionLost`.
+
+        Why the connection ended is told to whoever receives: what the server said before may be unread.
+        """
         try:
             self.socket.send(frame)
         except ConnectionClosed as error:
-            raise lost(error) from None
+            raise ConnectionLost(*close_of(error)) from None
 
-    def receive(self) -> E:
-        """The next event. Raises `ConnectionLost`, `ServerError`, `ContractViolation`."""
-        try:
-            frame = self.socket.recv()
-        except ConnectionClosed as error:
-            raise lost(error) from None
-        event: E = self.protocol.receive(frame)
+    def receive(self, timeout: float | None = None) -> E:
+        """The next event. Raises `StreamError`, `ConnectionLost` (also after `done`), `ContractViolation`.
+
+        `TimeoutError` after `timeout` seconds without one.
+        """
+        event = self._next(timeout)
+        if event is None:
+            raise ConnectionLost(1000, "the stream is over")
         return event
 
     def __iter__(self) -> Iterator[E]:
-        while self.protocol.done is None:
-            yield self.receive()
+        """Every event up to `done` and the close after it. Raises as `receive`."""
+        while (event := self._next(None)) is not None:
+            yield event
+
+    def _next(self, timeout: float | None) -> E | None:
+        try:
+            frame = self.socket.recv(timeout)
+        except ConnectionClosed as error:
+            failure = self.protocol.closed(*close_of(error))
+            if failure is not None:
+                raise failure from None
+            return None
+        event: E = self.protocol.receive(frame)
+        return event
 
 
 AsrStream = Stream[AsrProtocol, AsrEvent]
@@ -55,29 +81,37 @@ TtsStream = Stream[TtsProtocol, TtsEvent]
 
 
 @contextmanager
-def connect_asr(url: str = ASR_URL, **settings: Any) -> Iterator[AsrStream]:
-    """Open a recognition stream; `ready` has been received. Raises `Refused`, `OSError`, `ConnectionLost`."""
-    with _open(stream_url(url, asr_wire.PATH, settings)) as socket:
-        stream: AsrStream = Stream(AsrProtocol(), socket)
+def connect_asr(
+    url: str = ASR_URL, *, strict: bool = True, headers: Mapping[str, str] | None = None, **settings: Any
+) -> Iterator[AsrStream]:
+    """Open a recognition stream; `ready` has been received.
+
+    `strict` is `StreamProtocol`'s; a setting of None is not sent. Raises `Refused`, `ConnectionLost`, `OSError`.
+    """
+    with _open(stream_url(url, asr_wire.PATH, settings), headers) as socket:
+        stream: AsrStream = Stream(AsrProtocol(strict=strict), socket)
         stream.receive()
         yield stream
 
 
 @contextmanager
-def connect_tts(url: str = TTS_URL, **settings: Any) -> Iterator[TtsStream]:
-    """Open a synthesis stream; `ready` has been received. Raises `Refused`, `OSError`, `ConnectionLost`."""
-    with _open(stream_url(url, tts_wire.PATH, settings)) as socket:
-        stream: TtsStream = Stream(TtsProtocol(), socket)
+def connect_tts(
+    url: str = TTS_URL, *, strict: bool = True, headers: Mapping[str, str] | None = None, **settings: Any
+) -> Iterator[TtsStream]:
+    """Open a synthesis stream; as `connect_asr`."""
+    with _open(stream_url(url, tts_wire.PATH, settings), headers) as socket:
+        stream: TtsStream = Stream(TtsProtocol(strict=strict), socket)
         stream.receive()
         yield stream
 
 
 @contextmanager
-def _open(url: str) -> Iterator[ClientConnection]:
+def _open(url: str, headers: Mapping[str, str] | None) -> Iterator[ClientConnection]:
     try:
-        socket = connect(url, compression=None, max_size=MAX_FRAME_BYTES, proxy=None)
-    except InvalidStatus as error:
-        raise refusal(error) from None
+        # No compression, as the protocol says; no proxy, which would be asked even for this very machine.
+        socket = connect(url, compression=None, max_size=MAX_FRAME_BYTES, proxy=None, additional_headers=headers)
+    except InvalidHandshake as error:
+        raise handshake_error(error) from None
     try:
         yield socket
     finally:

@@ -1,6 +1,12 @@
-"""The client's side of a synthesis stream, free of I/O: calls give frames to send, frames received give events.
+"""The client's side of a synthesis stream, free of I/O.
 
-It checks what the server promises: `ready` first, audio only within a sentence, as many seconds as announced.
+    protocol = TtsProtocol()
+    send(protocol.synthesize("Hello.")); send(protocol.close())
+    while not protocol.finished:
+        event = protocol.receive(frame)     # Audio for a binary frame, else a message of chorus.wire.tts
+
+Checked are: audio only within a sentence, sentences numbered 1, 2, …, requests one after another and silent after
+their end, as many seconds as announced (of uncompressed audio), and totals that agree with what was heard.
 """
 
 from __future__ import annotations
@@ -10,12 +16,14 @@ from typing import Any
 
 import msgspec
 
-from chorus.errors import ContractViolation, ServerError
+from chorus.contract import StreamProtocol
 from chorus.wire import tts as wire
-from chorus.wire.common import Close, Error, Ready, encode
+from chorus.wire.common import Ready, encode
 
 BYTES_PER_SAMPLE = {"pcm_s16le": 2, "pcm_f32le": 4, "mulaw": 1, "alaw": 1}
+"""Of the encodings whose seconds can be counted without decoding them."""
 TOLERANCE_S = 0.001
+"""Seconds are rounded by the server."""
 
 
 @dataclass(frozen=True)
@@ -24,34 +32,62 @@ class Audio:
 
     request_id: str
     sentence: int
+    """1, 2, … within the request."""
     data: bytes
     sample_rate: int
     """Hz."""
     encoding: str
 
+    @property
+    def seconds(self) -> float | None:
+        """How long it sounds; None for compressed audio."""
+        width = BYTES_PER_SAMPLE.get(self.encoding)
+        return None if width is None else len(self.data) / width / self.sample_rate
+
 
 Event = wire.ServerMessage | Audio
 
 
-class TtsProtocol:
+@dataclass
+class _Request:
+    """What has been heard of one request."""
+
+    sentences: int = 0
+    heard: float | None = 0.0
+    """Seconds of audio received; None once some of it was compressed."""
+    announced: float = 0.0
+    """Seconds of the sentences that have ended."""
+
+    def hear(self, seconds: float | None) -> None:
+        """Count a frame."""
+        self.heard = None if self.heard is None or seconds is None else self.heard + seconds
+
+
+class TtsProtocol(StreamProtocol[Event]):
     """The state of one synthesis stream."""
 
-    def __init__(self) -> None:
-        self._decoder = msgspec.json.Decoder(wire.ServerMessage)
+    def __init__(self, *, strict: bool = True) -> None:
+        super().__init__(wire.ServerMessage, strict=strict)
+        self._requests: dict[str, _Request] = {}
+        """Those that have been heard of and are not over."""
+        self._speaking: str | None = None
+        """The one whose audio has begun."""
         self._sentence: wire.AudioStart | None = None
-        self._sentence_bytes = 0
+        self._sentence_heard = _Request()
         self._ended: set[str] = set()
-        self.ready: Ready | None = None
+        self._seconds = 0.0
+        self.complete = 0
+        """Requests that were spoken to their end."""
+        self.cancelled = 0
         self.done: wire.Done | None = None
-        self.failure: Error | None = None
-        """A fatal error that the server told of."""
 
-    def configure(self, **settings: Any) -> str:
-        """The frame that changes settings."""
-        return msgspec.json.encode({"type": "config", **settings}).decode()
+    @property
+    def finished(self) -> bool:
+        """Whether `done` has come."""
+        return self.done is not None
 
     def synthesize(self, text: str, request_id: str | None = None, **settings: Any) -> str:
-        """The frame that asks for a whole text."""
+        """The frame that asks for a whole text; settings hold for this request alone."""
         message: dict[str, Any] = {"type": "synthesize", "text": text, **settings}
         if request_id is not None:
             message["request_id"] = request_id
@@ -59,7 +95,9 @@ class TtsProtocol:
         return msgspec.json.encode(message).decode()
 
     def append(self, text: str, request_id: str | None = None) -> str:
-        """The frame that appends a fragment of text."""
+        """The frame that appends a fragment of text to the request, or begins it."""
+        if request_id is not None:
+            self._ended.discard(request_id)
         return encode(wire.Text(text=text, request_id=request_id))
 
     def flush(self, request_id: str | None = None) -> str:
@@ -74,57 +112,98 @@ class TtsProtocol:
         """The frame that asks for the voices."""
         return encode(wire.ListVoices())
 
-    def close(self) -> str:
-        """The frame after which the server speaks the rest, sends `done` and closes."""
-        return encode(Close())
-
     def receive(self, frame: str | bytes) -> Event:
-        """The event of a frame. Raises `ContractViolation`, or `ServerError` for a fatal error."""
+        """The event of a frame. Raises `ContractViolation`."""
         if isinstance(frame, bytes):
             return self._audio(frame)
-        try:
-            message: wire.ServerMessage = self._decoder.decode(frame)
-        except msgspec.MsgspecError as error:
-            raise ContractViolation(f"{error}: {frame[:200]}") from None
-        if self.ready is None:
-            if not isinstance(message, Ready):
-                raise ContractViolation(f"{type(message).__name__} before ready")
-            self.ready = message
-            return message
+        message: wire.ServerMessage = self._message(frame)
         self._check(message)
         return message
 
     def _audio(self, frame: bytes) -> Audio:
         sentence = self._sentence
         if sentence is None:
-            raise ContractViolation(f"{len(frame)} bytes of audio outside a sentence")
-        self._sentence_bytes += len(frame)
-        return Audio(sentence.request_id, sentence.sentence, frame, sentence.sample_rate, sentence.encoding)
+            self._refuse(f"{len(frame)} bytes of audio outside a sentence")
+        assert sentence is not None
+        audio = Audio(sentence.request_id, sentence.sentence, frame, sentence.sample_rate, sentence.encoding)
+        width = BYTES_PER_SAMPLE.get(audio.encoding)
+        if width is not None and len(frame) % width:
+            self._violated(f"an audio frame of {len(frame)} bytes cuts a sample in two")
+        self._requests[sentence.request_id].hear(audio.seconds)
+        self._sentence_heard.hear(audio.seconds)
+        return audio
 
     def _check(self, message: wire.ServerMessage) -> None:
         match message:
+            case Ready():
+                if message.service != "tts":
+                    self._violated(f"{message.service} answers on the synthesis path")
             case wire.AudioStart():
-                if message.request_id in self._ended:
-                    raise ContractViolation(f"audio of {message.request_id} after its end")
-                self._sentence, self._sentence_bytes = message, 0
+                self._on_start(message)
             case wire.AudioEnd():
-                self._end_sentence(message)
-            case wire.SynthesisComplete() | wire.Cancelled():
-                if self._sentence is not None and self._sentence.request_id == message.request_id:
-                    self._sentence = None
-                self._ended.add(message.request_id)
+                self._on_end(message)
+            case wire.WordTimestamps():
+                self._known(message.request_id)
+            case wire.SynthesisComplete():
+                request = self._over(message.request_id)
+                self._compare(f"{message.request_id}: sentences", request.announced, message.seconds)
+                self._compare(f"{message.request_id}: audio", request.heard, message.seconds)
+                self._seconds += message.seconds
+                self.complete += 1
+            case wire.Cancelled():
+                request = self._over(message.request_id)
+                self._compare(f"{message.request_id}: audio before cancelled", request.heard, message.seconds_sent)
+                self._seconds += message.seconds_sent
+                self.cancelled += 1
             case wire.Done():
-                self.done = message
-            case Error(recoverable=False):
-                self.failure = message
-                raise ServerError(message.code, message.message)
+                self._on_done(message)
 
-    def _end_sentence(self, end: wire.AudioEnd) -> None:
+    def _known(self, request_id: str) -> _Request:
+        if request_id in self._ended:
+            self._violated(f"{request_id} goes on after its end")
+        return self._requests.setdefault(request_id, _Request())
+
+    def _on_start(self, start: wire.AudioStart) -> None:
+        request = self._known(start.request_id)
+        if self._speaking not in (None, start.request_id):
+            self._violated(f"{start.request_id} is spoken before {self._speaking} is over")
+        if self._sentence is not None:
+            self._violated(f"sentence {start.sentence} begins within sentence {self._sentence.sentence}")
+        if start.sentence != request.sentences + 1:
+            self._violated(f"{start.request_id}: sentence {start.sentence} after {request.sentences}")
+        request.sentences = start.sentence
+        self._speaking = start.request_id
+        self._sentence, self._sentence_heard = start, _Request()
+
+    def _on_end(self, end: wire.AudioEnd) -> None:
         sentence, self._sentence = self._sentence, None
         if sentence is None or (sentence.request_id, sentence.sentence) != (end.request_id, end.sentence):
-            raise ContractViolation(f"audio_end of {end.request_id} {end.sentence} without its audio_start")
-        width = BYTES_PER_SAMPLE.get(sentence.encoding)
-        if width is not None:
-            heard = self._sentence_bytes / width / sentence.sample_rate
-            if abs(heard - end.seconds) > TOLERANCE_S:
-                raise ContractViolation(f"{heard} s of audio, {end.seconds} s announced")
+            self._violated(f"{end.request_id}: audio_end of sentence {end.sentence} without its audio_start")
+        else:
+            named = f"{end.request_id}: audio of sentence {end.sentence}"
+            self._compare(named, self._sentence_heard.heard, end.seconds)
+        self._known(end.request_id).announced += end.seconds
+
+    def _over(self, request_id: str) -> _Request:
+        request = self._known(request_id)
+        if self._sentence is not None and self._sentence.request_id == request_id:
+            self._sentence = None  # cancelled within it
+        if self._speaking == request_id:
+            self._speaking = None
+        del self._requests[request_id]
+        self._ended.add(request_id)
+        return request
+
+    def _on_done(self, done: wire.Done) -> None:
+        self.done = done
+        if self._requests:
+            self._violated(f"done before the end of {', '.join(self._requests)}")
+        if (done.requests, done.cancelled) != (self.complete + self.cancelled, self.cancelled):
+            told = f"{self.complete} complete and {self.cancelled} cancelled"
+            self._violated(f"done counts {done.requests} requests, {done.cancelled} cancelled; there were {told}")
+        self._compare("all audio", self._seconds, done.audio_seconds)
+
+    def _compare(self, what: str, heard: float | None, told: float) -> None:
+        # Each sentence's and request's seconds are rounded to a millionth; a thousand of them stay within this.
+        if heard is not None and abs(heard - told) > TOLERANCE_S:
+            self._violated(f"{what}: {heard:.6f} s heard, {told} s announced")

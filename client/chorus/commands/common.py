@@ -1,0 +1,61 @@
+"""What the commands share."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import BinaryIO, Protocol
+
+from chorus.errors import ContractViolation, Refused
+
+OK = 0
+FAILED = 1
+"""A stream failed, or something is not as it should be."""
+USAGE = 2
+"""argparse's own status for wrong arguments."""
+CONTRACT_BROKEN = 3
+"""The server did what the protocol rules out."""
+
+
+class Commands(Protocol):
+    """argparse's collection of subcommands."""
+
+    def add_parser(
+        self,
+        name: str,
+        *,
+        help: str,  # noqa: A002 (argparse's own name)
+        description: str,
+        epilog: str = "",
+    ) -> argparse.ArgumentParser:
+        """A new subcommand."""
+
+
+def explain(error: BaseException, url: str) -> str:
+    """What went wrong, with what to do where that is known."""
+    if isinstance(error, TimeoutError):
+        return f"no answer from {url}; is the stack up? (make up)"
+    if isinstance(error, OSError) and not error.filename:
+        return f"cannot reach {url}: {_reason(error)}; is the stack up? (make up)"
+    if isinstance(error, Refused) and error.retry_after is not None:
+        return f"{error} (retry after {error.retry_after:g} s)"
+    if isinstance(error, ContractViolation):
+        return f"the server broke the protocol: {error}"
+    return str(error) or type(error).__name__
+
+
+def warn(text: str) -> None:
+    """A line on standard error."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def raw_stdin() -> BinaryIO:
+    """Standard input without a buffer: a read gives what is there, and one that blocks holds no lock at exit."""
+    return open(sys.stdin.fileno(), "rb", buffering=0, closefd=False)
+
+
+def _reason(error: OSError) -> str:
+    if isinstance(error, ConnectionRefusedError):
+        return "connection refused"
+    # asyncio tells several addresses' failures in one error without a number.
+    return error.strerror or str(error)

@@ -1,0 +1,136 @@
+"""`chorus speak`: text to audio."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import codecs
+import sys
+from collections.abc import AsyncIterator, Iterator
+from typing import BinaryIO
+
+from chorus.asr import BYTES_PER_SAMPLE
+from chorus.commands.common import CONTRACT_BROKEN, FAILED, OK, Commands, explain, raw_stdin, warn
+from chorus.connect import TTS_URL
+from chorus.errors import ChorusError, ContractViolation
+from chorus.speech import speak
+from chorus.tasks import from_thread
+from chorus.tts import Audio, Event
+from chorus.wav import Writer
+
+SETTINGS = ("voice", "encoding", "sample_rate", "speed", "speaker", "noise_scale", "noise_w_scale")
+"""Settings of the stream that have a flag of their own name."""
+ENCODINGS = ("pcm_s16le", "pcm_f32le", "mulaw", "alaw", "opus", "mp3", "flac")
+
+
+def add(commands: Commands) -> None:
+    """Declare the command."""
+    parser = commands.add_parser(
+        "speak",
+        help="text to audio",
+        description="Speak a text into a WAV file, or as raw samples into a pipe, while it is still being computed.",
+        epilog='To the loudspeaker: chorus speak "Hello." --sample-rate 22050 -o - | aplay -q -f S16_LE -r 22050',
+    )
+    parser.add_argument("text", metavar="TEXT", help="what to say; - for standard input, spoken as it comes")
+    parser.add_argument(
+        "-o", "--output", metavar="FILE", help="default speech.wav; - for raw samples on standard output"
+    )
+    parser.add_argument("--url", default=TTS_URL, help="the service (default %(default)s)")
+    stream = parser.add_argument_group("synthesis; without a flag the service's own default holds")
+    stream.add_argument("--voice", metavar="ID", help="for example en_US-joe-medium")
+    stream.add_argument("--speed", type=float, metavar="X", help="0.25 to 4")
+    stream.add_argument("--sample-rate", type=int, metavar="HZ", help="8000 to 48000")
+    stream.add_argument("--encoding", choices=ENCODINGS)
+    stream.add_argument("--speaker", metavar="ID", help="name or number, of a voice with several")
+    stream.add_argument("--noise-scale", type=float, metavar="X", help="variation of the sound, 0 for none")
+    stream.add_argument("--noise-w-scale", type=float, metavar="X", help="variation of the rhythm, 0 for none")
+    parser.set_defaults(run=run)
+
+
+def run(asked: argparse.Namespace) -> int:
+    """Run the command."""
+    encoding = asked.encoding or "pcm_s16le"
+    name = asked.output or ("speech.wav" if encoding in BYTES_PER_SAMPLE else f"speech.{encoding}")
+    settings = {key: getattr(asked, key) for key in SETTINGS}
+    text = _pieces(raw_stdin()) if asked.text == "-" else asked.text
+    try:
+        sink: _Sink = _Raw(sys.stdout.buffer) if name == "-" else _File(name)
+        try:
+            spoken = asyncio.run(speak(text, asked.url, on_event=sink.take, **settings))
+        finally:
+            sink.close()
+    except BrokenPipeError:
+        return FAILED  # whoever listened has left
+    except ContractViolation as error:
+        warn(f"error: {explain(error, asked.url)}")
+        return CONTRACT_BROKEN
+    except (ChorusError, OSError, ValueError) as error:
+        warn(f"error: {explain(error, asked.url)}")
+        return FAILED
+    if spoken.first_audio_s is None:
+        warn("nothing in the text can be spoken")
+        return FAILED
+    warn(f"{name}: {spoken.seconds:.2f} s of audio, the first after {spoken.first_audio_s * 1000:.0f} ms")
+    return OK
+
+
+class _Sink:
+    """Where the audio goes."""
+
+    def take(self, event: Event) -> None:
+        """Write an event's audio, if it is one."""
+        if isinstance(event, Audio):
+            self.write(event)
+
+    def write(self, audio: Audio) -> None:
+        """Write a frame."""
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """Nothing more comes."""
+
+
+class _Raw(_Sink):
+    def __init__(self, pipe: BinaryIO) -> None:
+        self._pipe = pipe
+
+    def write(self, audio: Audio) -> None:
+        self._pipe.write(audio.data)
+        self._pipe.flush()
+
+
+class _File(_Sink):
+    """A WAV file; of compressed audio the container as it comes. Nothing is created before the first audio."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._file: BinaryIO | None = None
+        self._wav: Writer | None = None
+
+    def write(self, audio: Audio) -> None:
+        if self._file is None:
+            self._file = open(self._name, "wb")  # noqa: SIM115 (`close` does)
+            if audio.encoding in BYTES_PER_SAMPLE:
+                self._wav = Writer(self._file, audio.encoding, audio.sample_rate)
+        (self._wav or self._file).write(audio.data)
+
+    def close(self) -> None:
+        if self._file is not None:
+            with self._file:
+                if self._wav is not None:
+                    self._wav.close()
+
+
+async def _pieces(pipe: BinaryIO) -> AsyncIterator[str]:
+    async for piece in from_thread(_decoded(pipe)):
+        yield piece
+
+
+def _decoded(pipe: BinaryIO) -> Iterator[str]:
+    """Text as it arrives, also where a read ends within a character."""
+    decoder = codecs.getincrementaldecoder("utf-8")("replace")
+    while data := pipe.read(4096):
+        if text := decoder.decode(data):
+            yield text
+    if text := decoder.decode(b"", final=True):
+        yield text
