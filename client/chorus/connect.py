@@ -22,7 +22,7 @@ def stream_url(base: str, path: str, settings: dict[str, Any]) -> str:
     """The address of a stream: `host:port` or a URL, settings in the query. Raises `ValueError` for another."""
     parts = urlsplit(base if "://" in base else f"ws://{base}")
     scheme = _SCHEMES.get(parts.scheme)
-    if scheme is None or not parts.hostname:
+    if scheme is None or not parts.hostname or parts.port == 0:  # a port that is no number raises by itself
         raise ValueError(f"{base!r} is no address of a service; one looks like {ASR_URL}")
     given = {key: _text(value) for key, value in settings.items() if value is not None}
     prefix = parts.path.rstrip("/").removesuffix(path)

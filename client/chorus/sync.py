@@ -12,7 +12,7 @@ One thread may send while another iterates.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any, Generic, TypeVar
 
 from websockets.exceptions import ConnectionClosed, InvalidHandshake
@@ -107,12 +107,11 @@ def connect_tts(
 
 @contextmanager
 def _open(url: str, headers: Mapping[str, str] | None) -> Iterator[ClientConnection]:
-    try:
-        # No compression, as the protocol says; no proxy, which would be asked even for this very machine.
-        socket = connect(url, compression=None, max_size=MAX_FRAME_BYTES, proxy=None, additional_headers=headers)
-    except InvalidHandshake as error:
-        raise handshake_error(error) from None
-    try:
+    with ExitStack() as stack:
+        try:
+            # No compression, as the protocol says; no proxy, which would be asked even for this very machine.
+            opening = connect(url, compression=None, max_size=MAX_FRAME_BYTES, proxy=None, additional_headers=headers)
+            socket = stack.enter_context(opening)
+        except InvalidHandshake as error:
+            raise handshake_error(error) from None
         yield socket
-    finally:
-        socket.close()

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
-import time
+from asyncio import sleep
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
+from time import monotonic
 from typing import Any
 
 from chorus.aio import AsrStream, connect_asr
@@ -58,7 +58,7 @@ async def transcribe(
         async def send() -> None:
             nonlocal ended
             await _send_audio(stream, source, realtime)
-            ended = time.monotonic()
+            ended = monotonic()
             await stream.send(protocol.close())
 
         async def receive() -> None:
@@ -77,18 +77,18 @@ async def transcribe(
             protocol.done,
             protocol.missing_finals,
             protocol.violations,
-            time.monotonic() - ended,
+            monotonic() - ended,
         )
 
 
 async def _send_audio(stream: AsrStream, source: Source, realtime: bool) -> None:
-    started = time.monotonic()
+    started = monotonic()
     sent = 0
     async for frame in _frames(source):
         if realtime:
             # Audio can be sent once it has been spoken: a frame goes out at the time of its last sample.
             due = started + (sent + len(frame)) / source.bytes_per_second
-            await asyncio.sleep(max(0.0, due - time.monotonic()))
+            await sleep(max(0.0, due - monotonic()))
         await stream.send(stream.protocol.audio(frame))
         sent += len(frame)
 
@@ -100,4 +100,4 @@ async def _frames(source: Source) -> AsyncIterator[bytes]:
     else:
         for frame in source.frames:
             yield frame
-            await asyncio.sleep(0)  # a send that does not wait would never let the receiver run
+            await sleep(0)  # a send that does not wait would never let the receiver run
