@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,6 +19,10 @@ from piper.config import PiperConfig
 from serving.audio import Samples
 from tts.chunks import plan
 from tts.graph import BACK, FRONT, Cut, split_voice
+
+
+_UNSPEAKABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff]")
+"""Control characters and halves of characters, at which espeak-ng's binding fails."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +70,7 @@ class Voice:
 
     def phonemize(self, text: str) -> list[list[int]]:
         """Phoneme ids of each sentence that espeak finds in the text; none where nothing can be spoken."""
-        sentences = self._phonemizer.phonemize(text)
+        sentences = self._phonemizer.phonemize(_UNSPEAKABLE.sub(" ", text))
         return [self._phonemizer.phonemes_to_ids(phonemes) for phonemes in sentences if phonemes]
 
     def render(self, ids: list[int], manner: Manner) -> Iterator[Samples]:

@@ -1,0 +1,328 @@
+"""The synthesis protocol with a voice whose samples tell which character they stand for."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+import numpy as np
+import pytest
+from prometheus_client import CollectorRegistry
+
+from chorus.wire import tts as wire
+from chorus.wire.common import CloseCode, Configured, Error, Ready
+from serving.errors import BadConfig, BadMessage
+from tests.conftest import eventually
+from tests.unit.fakes import FakeConnection, RampVoice, told
+from tts.engine import Engine
+from tts.metrics import TtsMetrics
+from tts.session import TtsSession
+from tts.settings import TtsSettings
+from tts.voices import Voices
+
+pytestmark = pytest.mark.unit
+
+
+class Bench:
+    """One session on a real engine thread with a fake voice."""
+
+    def __init__(self, ahead_s: float = 1000, **limits: Any) -> None:
+        self.connection = FakeConnection()
+        self.voice = RampVoice()
+        self.voices = Voices([self.voice, RampVoice("other")])  # type: ignore[list-item]
+        metrics = TtsMetrics(CollectorRegistry())
+        post = asyncio.get_running_loop().call_soon_threadsafe
+        self.engine = Engine(ahead_s=ahead_s, post=post, metrics=metrics)
+        self.session = TtsSession(
+            self.connection,  # type: ignore[arg-type]
+            wire.Settings(),
+            service_settings=TtsSettings(**limits),
+            instance="test",
+            check=self.check,
+            voices=self.voices,
+            engine=self.engine,
+            metrics=metrics,
+        )
+        self.session.start()
+
+    def check(self, settings: wire.Settings) -> None:
+        if settings.encoding == "opus":
+            raise BadConfig("encoding: not yet")
+        self.voices.check(settings)
+
+    def say(self, kind: str, **fields: Any) -> None:
+        told(self.session, self.connection, json.dumps({"type": kind, **fields}))
+
+    async def until(self, kind: type[Any], count: int = 1) -> list[Any]:
+        await eventually(lambda: len(self.connection.of(kind)) >= count)
+        return self.connection.of(kind)
+
+    def audio_of(self, request_id: str) -> bytes:
+        """Every binary frame between the request's audio_start and its end, as a client would collect it."""
+        current, collected = None, b""
+        for each in self.connection.sent:
+            if isinstance(each, wire.AudioStart):
+                current = each.request_id
+            elif isinstance(each, wire.AudioEnd):
+                current = None
+            elif isinstance(each, bytes):
+                assert current is not None, "audio outside a sentence"
+                collected += each if current == request_id else b""
+        return collected
+
+
+@pytest.fixture
+async def bench() -> AsyncIterator[Bench]:
+    made = Bench()
+    made.engine.start()
+    yield made
+    made.session.released()
+    made.engine.stop()
+
+
+def spelled(audio: bytes) -> str:
+    """The characters that a ramp voice's 16-bit audio stands for."""
+    values = np.frombuffer(audio, "<i2")[::10]
+    return "".join(chr(round(value / 32.768)) for value in values)
+
+
+async def test_a_request_is_spoken_sentence_by_sentence(bench: Bench) -> None:
+    """audio_start, audio, audio_end for each, then synthesis_complete; the seconds add up to the samples sent."""
+    bench.say("synthesize", text="Hello there. Good night.", request_id="a")
+    complete = (await bench.until(wire.SynthesisComplete))[0]
+    starts, ends = bench.connection.of(wire.AudioStart), bench.connection.of(wire.AudioEnd)
+    assert [(each.sentence, each.text) for each in starts] == [(1, "Hello there."), (2, "Good night.")]
+    assert spelled(bench.audio_of("a")) == "HellothereGoodnight"
+    assert complete.seconds == pytest.approx(sum(each.seconds for each in ends))
+    assert complete.seconds == pytest.approx(len(bench.audio_of("a")) / 2 / 16000)
+    assert complete.ttfa_ms is not None
+
+
+async def test_fragments_are_spoken_as_soon_as_a_sentence_is_whole(bench: Bench) -> None:
+    """The first sentence is spoken while the second is being written."""
+    for piece in ("Hel", "lo there", ". Go"):
+        bench.say("text", text=piece)
+    await bench.until(wire.AudioEnd)
+    assert spelled(bench.audio_of("request-1")) == "Hellothere"
+    bench.say("text", text="od night.")
+    bench.say("flush")
+    await bench.until(wire.SynthesisComplete)
+    assert spelled(bench.audio_of("request-1")) == "HellothereGoodnight"
+
+
+async def test_requests_are_spoken_in_order(bench: Bench) -> None:
+    """One after another, each with its own id; missing ids are assigned."""
+    bench.say("text", text="first", request_id="one")
+    bench.say("synthesize", text="second")
+    bench.say("text", text=" part", request_id="one")
+    bench.say("text", text="third", request_id="three")  # ends request one
+    bench.say("close")
+    await bench.until(wire.Done)
+    assert [each.request_id for each in bench.connection.of(wire.SynthesisComplete)] == ["one", "request-1", "three"]
+    assert spelled(bench.audio_of("one")) == "firstpart"
+    assert bench.connection.of(wire.Done)[0].requests == 3
+    assert bench.connection.closed_with == CloseCode.DONE
+
+
+async def test_cancel_stops_a_request_and_the_next_goes_on() -> None:
+    """No audio of it follows `cancelled`, whose seconds are those that were not taken back."""
+    bench = Bench()
+    bench.say("synthesize", text="never heard", request_id="a")
+    bench.say("synthesize", text="heard", request_id="b")
+    bench.say("cancel", request_id="a")
+    bench.engine.start()
+    await bench.until(wire.SynthesisComplete)
+    assert (bench.connection.of(wire.Cancelled)[0].request_id, bench.audio_of("a")) == ("a", b"")
+    assert spelled(bench.audio_of("b")) == "heard"
+    bench.say("close")
+    done = (await bench.until(wire.Done))[0]
+    assert (done.requests, done.cancelled) == (2, 1)
+    assert done.audio_seconds == pytest.approx(len(bench.audio_of("b")) / 32000)
+    bench.engine.stop()
+
+
+async def test_cancel_without_an_id_stops_all(bench: Bench) -> None:
+    """One `cancelled` each; audio that has not reached the socket is taken back."""
+    bench.say("synthesize", text="spoken already. And more.", request_id="a")
+    await bench.until(wire.SynthesisComplete)
+    bench.say("text", text="b b b", request_id="b")
+    bench.say("synthesize", text="c c c", request_id="c")
+    bench.say("cancel")
+    assert [each.request_id for each in bench.connection.of(wire.Cancelled)] == ["b", "c"]
+    assert all(each.seconds_sent == 0 for each in bench.connection.of(wire.Cancelled))
+
+
+@pytest.mark.parametrize(
+    ("message", "code"),
+    [
+        ({"type": "flush"}, "bad_message"),
+        ({"type": "flush", "request_id": "x"}, "bad_message"),
+        ({"type": "cancel", "request_id": "x"}, "bad_message"),
+        ({"type": "synthesize"}, "bad_message"),
+        ({"type": "synthesize", "text": 7}, "bad_message"),
+        ({"type": "synthesize", "text": "a", "request_id": ""}, "bad_message"),
+        ({"type": "synthesize", "text": "a", "pitch": 2}, "bad_config"),
+        ({"type": "synthesize", "text": "a", "speed": 5}, "bad_config"),
+        ({"type": "synthesize", "text": "a", "encoding": "opus"}, "bad_config"),
+        ({"type": "synthesize", "text": "a", "speaker": "nobody"}, "bad_config"),
+        ({"type": "synthesize", "text": "a", "voice": "nobody"}, "unknown_voice"),
+        ({"type": "synthesize", "text": "a" * 1001}, "too_large"),
+        ({"type": "text", "text": "a", "speed": 2}, "bad_message"),
+        ({"type": "dance"}, "unknown_type"),
+        ({"type": "config", "voice": "nobody"}, "unknown_voice"),
+    ],
+)
+async def test_mistakes_are_answered_and_the_stream_goes_on(message: dict[str, Any], code: str) -> None:
+    """Each has its code; the next request is spoken."""
+    bench = Bench(max_text_chars=1000)
+    bench.engine.start()
+    told(bench.session, bench.connection, json.dumps(message))
+    assert bench.connection.errors == [code]
+    assert bench.connection.of(Error)[0].recoverable
+    bench.say("synthesize", text="fine")
+    await bench.until(wire.SynthesisComplete)
+    bench.engine.stop()
+
+
+async def test_an_open_id_cannot_be_used_twice(bench: Bench) -> None:
+    """The error names the id; once complete, the id is free again."""
+    bench.say("text", text="open", request_id="a")
+    bench.say("synthesize", text="again", request_id="a")
+    error = bench.connection.of(Error)[0]
+    assert (error.code, error.request_id) == ("bad_message", "a")
+    bench.say("flush", request_id="a")
+    await bench.until(wire.SynthesisComplete)
+    bench.say("synthesize", text="again", request_id="a")
+    await bench.until(wire.SynthesisComplete, 2)
+
+
+async def test_too_many_open_requests_are_overload() -> None:
+    """The request that is not accepted is named, with a time to retry; the others are spoken."""
+    bench = Bench(max_pending_requests=2)
+    for name in ("a", "b", "c"):
+        bench.say("synthesize", text=name, request_id=name)
+    error = bench.connection.of(Error)[0]
+    assert (error.code, error.request_id) == ("overloaded", "c")
+    assert error.retry_after_ms
+    bench.engine.start()
+    await bench.until(wire.SynthesisComplete, 2)
+    bench.engine.stop()
+
+
+@pytest.mark.parametrize("text", ["", "   ", "?!…", "🙂"])
+async def test_nothing_to_speak_completes_with_no_seconds(bench: Bench, text: str) -> None:
+    """No audio, no crash, ttfa none."""
+    bench.say("synthesize", text=text)
+    complete = (await bench.until(wire.SynthesisComplete))[0]
+    assert (complete.seconds, complete.ttfa_ms) == (0, None)
+    assert not bench.connection.of(wire.AudioStart)
+
+
+async def test_settings_hold_for_later_requests_and_single_ones(bench: Bench) -> None:
+    """`config` changes what follows, settings beside a text hold for that request alone."""
+    ready = bench.connection.of(Ready)[0]
+    assert set(ready.settings) == set(wire.Settings.__struct_fields__)
+    assert (ready.voice, ready.settings["sample_rate"]) == ("ramp", 16000)
+    bench.say("synthesize", text="abcd", request_id="a", speed=2)
+    bench.say("synthesize", text="abcd", request_id="b")
+    bench.say("config", encoding="mulaw", sample_rate=8000, voice="other")
+    bench.say("synthesize", text="abcd", request_id="c")
+    await bench.until(wire.SynthesisComplete, 3)
+    assert len(bench.audio_of("a")) == 4 * 5 * 2
+    assert len(bench.audio_of("b")) == 4 * 10 * 2
+    assert len(bench.audio_of("c")) == pytest.approx(4 * 10 / 2, abs=1)
+    start = bench.connection.of(wire.AudioStart)[2]
+    assert (start.encoding, start.sample_rate) == ("mulaw", 8000)
+    assert bench.connection.of(Configured)[0].settings["voice"] == "other"
+
+
+async def test_the_pause_between_sentences_is_silence_of_the_right_length(bench: Bench) -> None:
+    """It stands between two sentences, not before the first or after the last."""
+    bench.say("synthesize", text="Three. Seven.", request_id="a", sentence_silence_ms=100)
+    await bench.until(wire.SynthesisComplete)
+    samples = np.frombuffer(bench.audio_of("a"), "<i2")
+    assert len(samples) == 50 + 1600 + 50
+    assert not samples[50:1650].any()
+    assert samples[:50].all()
+    assert samples[1650:].all()
+
+
+async def test_voices_are_listed(bench: Bench) -> None:
+    """Id, language, sample rate and speakers of each."""
+    bench.say("list_voices")
+    voices = bench.connection.of(wire.VoiceList)[0].voices
+    assert [(each.id, each.sample_rate) for each in voices] == [("ramp", 16000), ("other", 16000)]
+
+
+async def test_a_broken_voice_is_told_and_closes_the_stream(bench: Bench) -> None:
+    """`internal` with the request's id."""
+    bench.voice.broken = True
+    bench.say("synthesize", text="oops", request_id="a")
+    await eventually(lambda: bench.connection.closed_with is not None)
+    error = bench.connection.of(Error)[0]
+    assert (error.code, error.request_id, error.recoverable) == ("internal", "a", False)
+
+
+async def test_binary_frames_are_a_mistake(bench: Bench) -> None:
+    """Synthesis takes text messages only."""
+    with pytest.raises(BadMessage):
+        bench.session.receive_audio(b"\x00")
+
+
+async def test_drain_speaks_what_was_accepted_and_takes_no_more() -> None:
+    """Then 1012; a new request meanwhile is `overloaded`."""
+    bench = Bench()
+    bench.say("synthesize", text="accepted", request_id="a")
+    bench.session.drain()
+    bench.say("synthesize", text="too late", request_id="b")
+    assert bench.connection.errors == ["overloaded"]
+    bench.engine.start()
+    await bench.until(wire.SynthesisComplete)
+    assert spelled(bench.audio_of("a")) == "accepted"
+    assert bench.connection.closed_with == CloseCode.GOING_AWAY
+    bench.engine.stop()
+
+
+async def test_hurry_takes_open_text_for_whole(bench: Bench) -> None:
+    """Text without a flush is spoken before 1012."""
+    bench.say("text", text="unfinished")
+    bench.session.drain()
+    bench.session.hurry()
+    await bench.until(wire.SynthesisComplete)
+    assert spelled(bench.audio_of("request-1")) == "unfinished"
+    assert bench.connection.closed_with == CloseCode.GOING_AWAY
+
+
+async def test_close_speaks_the_rest_and_takes_no_more(bench: Bench) -> None:
+    """Open text is spoken, `done` follows, later messages are mistakes."""
+    bench.say("text", text="the rest")
+    bench.say("close")
+    bench.say("synthesize", text="more")
+    assert bench.connection.errors == ["bad_message"]
+    done = (await bench.until(wire.Done))[0]
+    assert done.requests == 1
+    assert spelled(bench.audio_of("request-1")) == "therest"
+
+
+async def test_a_released_session_frees_the_engine() -> None:
+    """Nothing of it waits any more, and late chunks reach nobody."""
+    bench = Bench()
+    bench.say("synthesize", text="a. " * 100)
+    assert bench.engine.depth() > 0
+    bench.session.released()
+    assert bench.engine.depth() == 0
+
+
+async def test_production_stays_a_bounded_time_ahead_of_playback() -> None:
+    """A long text is not rendered at once: only what playback will need within the limit."""
+    bench = Bench(ahead_s=0.05)
+    bench.engine.start()
+    bench.say("synthesize", text="word " * 2000)
+    await bench.until(wire.AudioStart)
+    await asyncio.sleep(0.1)
+    produced = bench.voice.rendered * 50 / 16000
+    assert 0.05 <= produced < 1.0  # of the 12.5 s that the text lasts
+    bench.session.released()
+    bench.engine.stop()
