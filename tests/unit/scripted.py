@@ -7,8 +7,9 @@ from contextlib import asynccontextmanager
 from http import HTTPStatus
 
 import msgspec
-from websockets.asyncio.server import Request, Response, ServerConnection, serve
+from websockets.asyncio.server import ServerConnection, serve
 from websockets.datastructures import Headers
+from websockets.http11 import Request, Response
 
 from chorus.wire import asr, tts
 from chorus.wire.common import Ready, encode
