@@ -1,22 +1,25 @@
-"""Which words of a growing utterance will not change any more: LocalAgreement-2, held back from the newest audio.
+"""Which words of a growing utterance will not change any more: agreement in time and within the beam.
 
-Two hypotheses agree on their longest common run of words from the start (Liu et al. 2020, as whisper_streaming
-applies it to Whisper); here the older one has heard at least a second less, and those between agree too. The last
-words of that run are not yet promised: they stand where the audio of the older hypothesis ended, and more sound
-changes them most.
+LocalAgreement-2 (Liu et al. 2020, as whisper_streaming applies it to Whisper) promises what two hypotheses in a
+row have in common from the start. That alone promises words that the recogniser hears wrong in the same way twice
+and that the final's wider search gets right. So here the other readings that the search ended with must agree
+too, and the two hypotheses lie at least a second of audio apart (docs/decisions/0003-stable-prefix.md).
 
 A promise once made is kept: where a later hypothesis reads otherwise, the promised words stay, and what follows
 them is taken from the hypothesis (`keep_promise`). Decoding again with the promised words forced would be dearer,
 and Whisper then tends to say the whole utterance once more after them.
+
+Words are what stands between spaces: in a language written without them nothing is promised.
 """
 
 from __future__ import annotations
 
 import re
 from collections import deque
+from collections.abc import Iterable
 
-HOLD_BACK_WORDS = 2
-"""Agreed words at the end of the agreement that are not promised yet."""
+HOLD_BACK_WORDS = 1
+"""Agreed words at the end of the agreement that are not promised yet: more sound changes them most."""
 AGREEMENT_S = 0.95
 """Audio that must lie between two hypotheses whose agreement counts, a second less the length of some hops."""
 
@@ -26,29 +29,32 @@ class StablePrefix:
 
     def __init__(self) -> None:
         self.text = ""
-        self._heard: deque[tuple[float, list[str]]] = deque()
-        """Second at which each hypothesis' audio ended, and its words: the newest, back to one old enough to count."""
+        self._heard: deque[tuple[float, list[list[str]]]] = deque()
+        """Where the audio of a hypothesis ended, seconds, and the words of its readings: the newest hypothesis, and
+        those before it back to one old enough to count."""
 
-    def update(self, hypothesis: str, end: float) -> str:
-        """Take the next hypothesis, of audio up to second `end`.
+    def update(self, hypothesis: str, end: float, alternatives: Iterable[str] = ()) -> str:
+        """Take the next hypothesis, of audio up to second `end`, and the other readings of the same audio.
 
-        Returns it as it may be shown, with the promised words in front.
+        Returns the hypothesis as it may be shown, with the promised words in front.
         """
-        words = keep_promise(self.text, hypothesis).split()
+        shown = keep_promise(self.text, hypothesis)
+        words = shown.split()
+        readings = [_plain_words(shown), *map(_plain_words, alternatives)]
         while len(self._heard) > 1 and self._heard[1][0] <= end - AGREEMENT_S:
             self._heard.popleft()
-        self._heard.append((end, words))
+        self._heard.append((end, readings))
         if self._heard[0][0] > end - AGREEMENT_S:
-            return " ".join(words)
+            return shown
         agreed = 0
-        for column in zip(*(each for _, each in self._heard), strict=False):
+        for column in zip(*(reading for _, readings in self._heard for reading in readings), strict=False):
             if len(set(column)) > 1:
                 break
             agreed += 1
         promised = _without_end_mark(" ".join(words[: max(0, agreed - HOLD_BACK_WORDS)]))
         if len(promised) > len(self.text):
             self.text = promised
-        return " ".join(words)
+        return shown
 
 
 def keep_promise(promised: str, hypothesis: str) -> str:
@@ -57,15 +63,18 @@ def keep_promise(promised: str, hypothesis: str) -> str:
     The place in the hypothesis where the promised words end is the one with the fewest word edits between them and
     what stands before it.
     """
-    words = hypothesis.split()
-    if hypothesis.startswith(promised) and hypothesis[len(promised) :][:1] in ("", *" .,;:!?…"):
+    if not promised or (hypothesis.startswith(promised) and not _within_word(hypothesis, len(promised))):
         return hypothesis
-    kept = promised.split()
+    kept, words = promised.split(), hypothesis.split()
     heard = [_plain(word) for word in words]
     at = _best_place([_plain(word) for word in kept], heard)
     if at and heard[at - 1] == _plain(kept[-1]) and words[at - 1].startswith(kept[-1]):
         promised += words[at - 1][len(kept[-1]) :]  # its comma or full stop
     return " ".join([promised, *words[at:]])
+
+
+def _within_word(text: str, at: int) -> bool:
+    return text[at : at + 1] not in ("", *" .,;:!?…")
 
 
 def _best_place(promised: list[str], heard: list[str]) -> int:
@@ -80,7 +89,12 @@ def _best_place(promised: list[str], heard: list[str]) -> int:
     return min(range(len(costs)), key=lambda place: (costs[place], abs(place - len(promised))))
 
 
+def _plain_words(text: str) -> list[str]:
+    return [_plain(word) for word in text.split()]
+
+
 def _plain(word: str) -> str:
+    """A word as it sounds: without its case and marks."""
     return re.sub(r"[^\w']", "", word.lower()) or word
 
 

@@ -45,6 +45,8 @@ class Transcript:
     confidence: float
     """0 to 1, from the probabilities of the tokens."""
     language: str
+    alternatives: tuple[str, ...] = ()
+    """Of a partial: the other readings that the search ended with."""
     redone: bool = False
     """Whether the guard had it decoded again in the full window."""
 

@@ -357,7 +357,7 @@ class AsrSession:
             return  # too late to be of use; the final tells the words, or the engine's failure
         if not outcome.text:
             return
-        text = utterance.stable.update(outcome.text, end / SAMPLE_RATE)
+        text = utterance.stable.update(outcome.text, end / SAMPLE_RATE, outcome.alternatives)
         self._metrics.partials.inc()
         self._connection.send(
             wire.Partial(

@@ -26,7 +26,7 @@ class AsrSettings(ServiceSettings):
     )
     """Number format of the weights; `default` is int8 on the CPU and int8_float16 on a GPU."""
     beam_size: int = Field(default=5, ge=1, le=10)
-    """Hypotheses that a final is searched with; partials always take the likeliest word."""
+    """Hypotheses that a final is searched with; a partial is searched with 3, or with as many if that is fewer."""
     partial_interval_ms: int = Field(default=0, ge=0, le=10000)
     """New audio between two partials of an utterance, milliseconds; 0 for 1000 on the CPU and 500 on a GPU."""
     backlog_s: float = Field(default=60, ge=5, le=600)

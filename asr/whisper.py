@@ -40,6 +40,8 @@ NO_SPEECH_LOGPROB = -1.0
 MADE_UP_LOGPROB = -1.5
 """A text less likely than this is taken for made up, whatever `<|nospeech|>` says."""
 
+PARTIAL_BEAM = 3
+"""Readings that a partial is searched with: they tell which of its words are sure (asr/agreement.py)."""
 TOKENS_PER_SECOND = 12
 """More than anybody speaks; a text that is longer is a loop."""
 TOKENS_AT_LEAST = 16
@@ -62,6 +64,8 @@ class _Hypothesis:
     no_speech: float
     capped: bool
     """Whether it was cut at the most tokens allowed."""
+    alternatives: tuple[str, ...] = ()
+    """The texts of the search's other readings."""
 
     @property
     def compression(self) -> float:
@@ -146,7 +150,8 @@ class WhisperEngine:
         return (request.features or MelCache()).frames(request.samples, self._bands)
 
     def _decode_partials(self, items: list[_Item]) -> None:
-        self._decode(items, beam_size=1)
+        beam_size = min(PARTIAL_BEAM, self._beam_size)
+        self._decode(items, beam_size=beam_size, readings=beam_size)
         for item in items:
             # A doubtful partial is better not shown: the next one comes soon.
             if item.hypothesis.made_up or item.hypothesis.capped or repeats_itself(item.hypothesis.text):
@@ -163,7 +168,9 @@ class WhisperEngine:
             if item.hypothesis.made_up:
                 item.hypothesis = _NOTHING
 
-    def _decode(self, items: list[_Item], *, beam_size: int, full_window: bool = False) -> None:
+    def _decode(
+        self, items: list[_Item], *, beam_size: int, readings: int = 1, full_window: bool = False
+    ) -> None:
         """Set each item's hypothesis, batched as CTranslate2 wants it: by prompts of equal length."""
         states = self._full_states(items) if full_window else self._states(items)
         self._set_languages(items, states)
@@ -175,6 +182,7 @@ class WhisperEngine:
                 ctranslate2.StorageView.from_array(states[rows]),
                 [prompts[row] for row in rows],
                 beam_size=beam_size,
+                num_hypotheses=readings,
                 patience=1,
                 length_penalty=1,
                 max_length=length + max(item.token_cap for item in group),
@@ -208,14 +216,19 @@ class WhisperEngine:
 
     def _hypothesis(self, item: _Item, result: ctranslate2.models.WhisperGenerationResult) -> _Hypothesis:
         ids = result.sequences_ids[0]
-        words = [token for token in ids if token < self._eot]
+        text, *alternatives = (self._text(each) for each in result.sequences_ids)
         return _Hypothesis(
-            text=self._tokenizer.decode(words).strip(),
+            text=text,
             # The score is divided by the tokens without the end token (length penalty 1), its sum includes it.
             logprob=result.scores[0] * len(ids) / (len(ids) + 1),
             no_speech=result.no_speech_prob,
             capped=len(ids) >= item.token_cap,
+            alternatives=tuple(alternatives),
         )
+
+    def _text(self, ids: list[int]) -> str:
+        text: str = self._tokenizer.decode([token for token in ids if token < self._eot])
+        return text.strip()
 
     def _prompt(self, item: _Item) -> list[int]:
         before = " ".join(filter(None, (item.request.options.hotwords, item.request.options.prompt)))
@@ -263,4 +276,4 @@ class WhisperEngine:
 def _transcript(item: _Item) -> Transcript:
     hypothesis = item.hypothesis
     confidence = min(1.0, math.exp(hypothesis.logprob)) if hypothesis.text else 0.0
-    return Transcript(hypothesis.text, confidence, item.language, item.redone)
+    return Transcript(hypothesis.text, confidence, item.language, hypothesis.alternatives, item.redone)
