@@ -36,6 +36,8 @@ class AsrProtocol(StreamProtocol[Event]):
         self._sent = ResendBuffer(resend_bytes)
         self._resets: deque[int] = deque()
         """How much had been sent at each `reset` that is not answered."""
+        self._finalizes: deque[int] = deque()
+        """The same of `finalize`."""
         self._audio_refused = False
         self._open: int | None = None
         """The utterance being spoken."""
@@ -79,7 +81,8 @@ class AsrProtocol(StreamProtocol[Event]):
         return data
 
     def finalize(self) -> str:
-        """The frame that ends the current utterance now."""
+        """The frame that ends the current utterance now; answered by one final with `from_finalize`."""
+        self._finalizes.append(self._sent.end)
         return encode(wire.Finalize())
 
     def reset(self) -> str:
@@ -94,15 +97,13 @@ class AsrProtocol(StreamProtocol[Event]):
         hit, the offset is later than that, and what lies between is lost.
         """
         begin, frames = self._sent.after(max(self._position(self.commit_point), self._reset_to))
-        frame_bytes, rate = self._format()
-        cut = -begin % frame_bytes  # a frame that was forgotten may have ended within a sample
+        cut = -begin % self._format()[0]  # a frame that was forgotten may have ended within a sample
         while frames and cut >= len(frames[0]):
             begin, cut = begin + len(frames[0]), cut - len(frames.pop(0))
         if frames and cut:
             frames[0] = frames[0][cut:]
             begin += cut
-        offset = float(self.settings.get("start_offset_s", 0.0))
-        return round(offset + begin / frame_bytes / rate, 6), frames
+        return self._time(begin), frames
 
     def receive(self, frame: str | bytes) -> Event:
         """The event of a frame. Raises `ContractViolation`."""
@@ -160,9 +161,13 @@ class AsrProtocol(StreamProtocol[Event]):
             self._violated(f"final {final.utterance} ends before it begins")
         if not 0 <= final.confidence <= 1:
             self._violated(f"final {final.utterance} has confidence {final.confidence}")
+        asked = self._finalizes.popleft() if final.from_finalize and self._finalizes else None
         if final.utterance is None:
             if final.text or not final.from_finalize:
                 self._violated("a final without an utterance must be the empty answer to finalize")
+            elif asked and final.end_time > self._time(asked) + TOTALS_TOLERANCE_S:
+                # Whoever took it for a commit point would lose the speech between the two.
+                self._violated(f"finalize at {self._time(asked)} s answered as of {final.end_time} s")
             return
         if not self._due or final.utterance != self._due[0]:
             self._violated(f"final {final.utterance}; due are {list(self._due)}")
@@ -194,6 +199,8 @@ class AsrProtocol(StreamProtocol[Event]):
             self._violated(f"done counts {done.utterances} utterances, {self._started} have begun")
         if self.missing_finals:
             self._violated(f"{self.missing_finals} utterances have no final")
+        if self._finalizes or self._resets:
+            self._violated(f"{len(self._finalizes)} finalize and {len(self._resets)} reset were not answered")
         frame_bytes, rate = self._format()
         sent = self._sent.end // frame_bytes / rate
         if self._sent.end and not self._audio_refused and abs(done.audio_seconds - sent) > TOLERANCE_S:
@@ -208,6 +215,11 @@ class AsrProtocol(StreamProtocol[Event]):
         """Bytes of one sample of all channels, and samples a second, of the audio sent."""
         width = BYTES_PER_SAMPLE[self.settings.get("encoding", "pcm_s16le")]
         return width * int(self.settings.get("channels", 1)), int(self.settings.get("sample_rate", 16000))
+
+    def _time(self, position: int) -> float:
+        """Where a byte lies on the stream's clock, seconds."""
+        frame_bytes, rate = self._format()
+        return round(float(self.settings.get("start_offset_s", 0.0)) + position / frame_bytes / rate, 6)
 
     def _position(self, time: float) -> int:
         """The byte at which a time of the stream lies, at a sample's beginning."""

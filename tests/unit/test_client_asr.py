@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -113,6 +114,29 @@ def test_finalize_and_reset_are_answered() -> None:
         protocol.audio(SECOND)
     protocol.receive(encode(done(2.0, 0.0, 1.0, 1.0)))
     assert protocol.missing_finals == 0
+
+
+def test_an_answer_to_finalize_is_as_of_its_question() -> None:
+    """An empty final that is dated later would be a commit point beyond words that are not final."""
+    protocol = told(start(1), end(1))
+    protocol.audio(SECOND)
+    protocol.finalize()
+    protocol.audio(SECOND)
+    for each in (final(1), final(None, "", 1.0, 1.0)):
+        protocol.receive(encode(each))
+    protocol.finalize()
+    protocol.audio(SECOND)
+    with pytest.raises(ContractViolation, match=r"finalize at 2\.0 s answered as of 3\.0 s"):
+        protocol.receive(encode(final(None, "", 3.0, 3.0)))
+
+
+@pytest.mark.parametrize("ask", [AsrProtocol.finalize, AsrProtocol.reset])
+def test_a_question_without_an_answer_is_told(ask: Callable[[AsrProtocol], str]) -> None:
+    """`finalize` and `reset` are each answered before `done`."""
+    protocol = told()
+    ask(protocol)
+    with pytest.raises(ContractViolation, match="not answered"):
+        protocol.receive(encode(done(0, 0, 0, utterances=0)))
 
 
 BROKEN: dict[str, tuple[msgspec.Struct, ...]] = {

@@ -418,6 +418,21 @@ async def test_prove_tells_which_service_does_not_answer(unused: str, capsys: py
     assert "make logs" in err
 
 
+async def test_prove_waits_for_a_stack_that_has_just_started(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A 503 is asked again for a while, and no other refusal; the waits are the test's own."""
+    waits: list[float] = []
+
+    async def no_wait(seconds: float) -> None:
+        waits.append(seconds)
+
+    monkeypatch.setattr("chorus.commands.prove.sleep", no_wait)
+    for status, asked_again in ((503, 10), (404, 0)):
+        waits.clear()
+        async with refusing(status, b"") as url:
+            assert await run("prove", "--asr-url", url, "--tts-url", url) == 1
+        assert sum(waits) == asked_again
+
+
 def test_words_are_compared_as_words() -> None:
     """The distance counts words changed, left out and put in."""
     assert distance(words_of("a b c"), words_of("A, b; c!")) == 0

@@ -5,10 +5,13 @@ from __future__ import annotations
 import argparse
 import asyncio
 import re
+from asyncio import sleep
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
 
 from chorus.commands.common import FAILED, OK, Commands, explain, warn
 from chorus.connect import ASR_URL, TTS_URL
-from chorus.errors import ChorusError
+from chorus.errors import ChorusError, Refused
 from chorus.sources import from_bytes
 from chorus.speech import speak
 from chorus.transcription import transcribe
@@ -18,7 +21,11 @@ SAMPLE_RATE = 16000
 """Hz."""
 WORDS_PER_ERROR = 12
 """One word in so many may be heard wrongly: no voice and no ear is perfect, and both are the smallest by default."""
+PATIENCE_S = 10
+"""How long a 503 may last: a stack that has just started needs a moment, one that is full longer."""
 WHAT_TO_DO = "look at  chorus health --all  and at the services' logs:  make logs"
+
+T = TypeVar("T")
 
 
 def add(commands: Commands) -> None:
@@ -43,10 +50,10 @@ def run(asked: argparse.Namespace) -> int:
 async def _prove(asr_url: str, tts_url: str) -> int:
     url = tts_url
     try:
-        spoken = await speak(SENTENCE, tts_url, sample_rate=SAMPLE_RATE)
+        spoken = await _patiently(lambda: speak(SENTENCE, tts_url, sample_rate=SAMPLE_RATE))
         url = asr_url
-        source = from_bytes(spoken.audio, SAMPLE_RATE)
-        heard = await transcribe(source, asr_url, realtime=True)
+        audio = spoken.audio
+        heard = await _patiently(lambda: transcribe(from_bytes(audio, SAMPLE_RATE), asr_url, realtime=True))
     except (ChorusError, OSError, ValueError) as error:
         warn(f"the stack does not work: {explain(error, url)}")
         warn(WHAT_TO_DO)
@@ -63,6 +70,19 @@ async def _prove(asr_url: str, tts_url: str) -> int:
         warn(WHAT_TO_DO)
         return FAILED
     return OK
+
+
+async def _patiently(call: Callable[[], Awaitable[T]]) -> T:
+    """Call again where a service asks for a little patience: nginx hears of a new replica within a second or two."""
+    waited = 0.0
+    while True:
+        try:
+            return await call()
+        except Refused as refusal:
+            if refusal.status != 503 or waited >= PATIENCE_S:
+                raise
+        await sleep(1)
+        waited += 1
 
 
 def words_of(text: str) -> list[str]:
