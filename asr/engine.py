@@ -25,6 +25,16 @@ class Options:
 
 
 @dataclass(frozen=True)
+class Context:
+    """What the same stream said right before an utterance, in a pause's reach."""
+
+    samples: Samples
+    """From where that began up to the utterance's first sample."""
+    text: str
+    """Its words, as they were sent."""
+
+
+@dataclass(frozen=True)
 class Request:
     """One utterance, or what has been heard of it so far."""
 
@@ -35,6 +45,8 @@ class Request:
     options: Options
     features: MelCache | None = None
     """The utterance's own, shared by its requests, so that a sample's features are computed once."""
+    context: Context | None = None
+    """Of a final."""
 
 
 @dataclass(frozen=True)

@@ -14,12 +14,13 @@ from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 import msgspec
+import numpy as np
 
 from asr.agreement import StablePrefix, keep_promise
 from asr.audio_buffer import AudioBuffer
 from asr.detector import Detector, Probabilities
 from asr.endpointer import Endpointer, SpeechEnded, SpeechStarted
-from asr.engine import SAMPLE_RATE, Options, Request, Transcript
+from asr.engine import SAMPLE_RATE, Context, Options, Request, Transcript
 from asr.mel import MelCache
 from asr.metrics import AsrMetrics
 from asr.scheduler import Job, Scheduler
@@ -37,6 +38,10 @@ KEEP_BEFORE_S = 2.0
 """Audio before the detector's position that an utterance may still reach back to."""
 UNSCORED_S = 5.0
 """Audio that may wait for the detector before the stream is read no further."""
+CONTEXT_GAP_S = 1.0
+"""A longer pause before an utterance, and it is heard by itself: what came before tells less, and costs as much."""
+CONTEXT_S = 15.0
+"""An utterance and its context together are at most so long: that bounds the cost of a final."""
 
 
 @dataclass(eq=False)
@@ -49,6 +54,12 @@ class Utterance:
     settings: wire.Settings
     stable: StablePrefix = field(default_factory=StablePrefix)
     features: MelCache = field(default_factory=MelCache)
+    before: Utterance | None = None
+    """The one that ended shortly before this one began; forgotten once this one has ended."""
+    samples: Samples = field(default_factory=lambda: np.zeros(0, np.float32))
+    """All of it once it has ended, as long as it may be another's context."""
+    pause: Samples = field(default_factory=lambda: np.zeros(0, np.float32))
+    """What lay between the one before and this one."""
     end: int | None = None
     """None while it is open."""
     partial_at: int = 0
@@ -102,6 +113,8 @@ class AsrSession:
         self._utterances = 0
         self._committed = 0
         """Where the audio of the newest ended or dropped utterance ends: the next can't begin before."""
+        self._newest: Utterance | None = None
+        """The utterance that ended last, unless audio was dropped since."""
         self._speech = 0
         self._dropped = 0
         self._closing = False
@@ -258,7 +271,27 @@ class AsrSession:
         self._utterances += 1
         start = max(start, self._committed)
         self._open = Utterance(self._utterances, start, self._settings, partial_at=start)
+        self._remember_before(self._open)
         self._connection.send(wire.SpeechStart(utterance=self._utterances, time=self._time(start)))
+
+    def _remember_before(self, utterance: Utterance) -> None:
+        """Keep what the utterance may be heard in the context of, while its audio is still here."""
+        before = self._newest
+        if before is None or before.end is None or before.settings.language != utterance.settings.language:
+            return
+        if before.end >= self._audio.start and utterance.start - before.end <= CONTEXT_GAP_S * SAMPLE_RATE:
+            utterance.before = before
+            utterance.pause = self._audio.read(before.end, utterance.start)
+
+    def _context(self, utterance: Utterance) -> Context | None:
+        """Of the utterance's final; None where nothing was said shortly before, or its words are not known yet."""
+        before, utterance.before = utterance.before, None
+        if before is None or before.transcript is None or not before.transcript.text:
+            return None
+        samples = np.concatenate((before.samples, utterance.pause))
+        if len(samples) + len(utterance.samples) > CONTEXT_S * SAMPLE_RATE:
+            return None
+        return Context(samples, before.transcript.text)
 
     def _end_utterance(self, event: SpeechEnded) -> None:
         utterance = self._open
@@ -275,13 +308,15 @@ class AsrSession:
         self._metrics.speech.inc((end - utterance.start) / SAMPLE_RATE)
         self._connection.send(wire.SpeechEnd(utterance=utterance.number, time=self._time(end)))
         self._apply_endpointing()
-        samples = self._audio.read(utterance.start, end)
+        utterance.samples = self._audio.read(utterance.start, end)
+        request = replace(self._request(utterance, utterance.samples, final=True), context=self._context(utterance))
+        self._newest = utterance
         self._ended.append(utterance)
         self._scheduler.cancel(utterance, partial_only=True)
         self._scheduler.submit(
             Job(
                 owner=utterance,
-                request=self._request(utterance, samples, final=True),
+                request=request,
                 deliver=lambda outcome: self._on_final(utterance, outcome),
                 final=True,
                 deadline=utterance.decided,
@@ -309,6 +344,7 @@ class AsrSession:
 
     def _reset(self) -> None:
         utterance, self._open = self._open, None
+        self._newest = None
         dropped = 0
         if utterance is not None:
             self._scheduler.cancel(utterance)

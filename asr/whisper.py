@@ -168,9 +168,7 @@ class WhisperEngine:
             if item.hypothesis.made_up:
                 item.hypothesis = _NOTHING
 
-    def _decode(
-        self, items: list[_Item], *, beam_size: int, readings: int = 1, full_window: bool = False
-    ) -> None:
+    def _decode(self, items: list[_Item], *, beam_size: int, readings: int = 1, full_window: bool = False) -> None:
         """Set each item's hypothesis, batched as CTranslate2 wants it: by prompts of equal length."""
         states = self._full_states(items) if full_window else self._states(items)
         self._set_languages(items, states)

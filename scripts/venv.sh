@@ -22,7 +22,7 @@ wanted=$(cat requirements/test.txt scripts/venv.sh | sha256sum)
 if [[ ! -x .venv/bin/python || $(cat .venv/wanted 2>/dev/null) != "$wanted" ]]; then
   say "installing what the tests need into .venv"
   "$python" -m venv .venv
-  .venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/test.txt
+  .venv/bin/python -m pip install -qq --disable-pip-version-check --require-hashes -r requirements/test.txt
   echo "$wanted" >.venv/wanted
 fi
 MODELS_DIR=.models .venv/bin/python -m models fetch whisper-tiny.en silero-vad en_US-joe-medium

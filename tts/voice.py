@@ -20,7 +20,6 @@ from serving.audio import Samples
 from tts.chunks import plan
 from tts.graph import BACK, FRONT, Cut, split_voice
 
-
 _UNSPEAKABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff]")
 """Control characters and halves of characters, at which espeak-ng's binding fails."""
 
