@@ -38,8 +38,7 @@ def read_header(pipe: BinaryIO) -> Format:
         if name == b"data":
             if layout is None:
                 raise ValueError("a WAV file without a format")
-            known = 0 < length < UNKNOWN_LENGTH - 0xFF
-            return Format(*layout, length if known else None)
+            return Format(*layout, length if 0 < length < UNKNOWN_LENGTH else None)
         if length > MAX_CHUNK_BYTES:
             raise ValueError(f"a WAV header with a chunk of {length} bytes")
         chunk = _read(pipe, length + length % 2)

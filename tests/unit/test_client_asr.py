@@ -275,6 +275,7 @@ def test_what_to_resend_begins_at_the_commit_point() -> None:
     offset, frames = protocol.to_resend()
     assert offset == pytest.approx(12.1)
     assert b"".join(frames) == audio[round(2.1 * 32000) :]
+    assert protocol._sent.start > 2.0 * 32000, "what is final is not kept in memory"
 
 
 def test_what_reset_dropped_is_not_sent_again() -> None:

@@ -290,6 +290,23 @@ async def test_why_a_stream_ended_comes_before_the_failed_send() -> None:
     assert failed.value.code == "too_slow"
 
 
+async def test_a_failed_send_waits_for_what_is_still_unread() -> None:
+    """The receiver gets its time to reach the reason; another failure of the sender ends it at once."""
+
+    async def fail(error: Exception) -> None:
+        raise error
+
+    async def read_on() -> None:
+        for _ in range(10):
+            await asyncio.sleep(0)
+        raise StreamError("too_slow", "read faster")
+
+    with pytest.raises(StreamError):
+        await send_and_receive(fail(ConnectionLost(1008)), read_on())
+    with pytest.raises(OSError, match="the disk is gone"):
+        await send_and_receive(fail(OSError("the disk is gone")), read_on())
+
+
 async def test_a_source_that_fails_ends_the_stream() -> None:
     """Its own error is raised, whether it reads ahead in a thread or not."""
 

@@ -170,6 +170,7 @@ def test_what_is_written_can_be_read_by_others(tmp_path: Path, encoding: str, su
         writer.write(data[:5000])
         writer.write(data[5000:])
         writer.close()
+    assert path.stat().st_size % 2 == 0  # chunks of RIFF begin at even places
     with soundfile.SoundFile(path) as found:
         assert (found.samplerate, found.channels, found.subtype, found.frames) == (22050, 1, subtype, count)
     if encoding == "pcm_s16le":

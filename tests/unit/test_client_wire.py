@@ -205,6 +205,17 @@ def test_a_number_must_be_finite(text: str) -> None:
         from_query(asr.Settings(), [("start_offset_s", text)])
 
 
+def test_a_number_without_bounds_must_be_finite_too() -> None:
+    """Bounds catch the others; a setting that has none is no way in for a NaN."""
+
+    class Unbounded(msgspec.Struct, frozen=True):
+        gain: float = 0.0
+
+    assert from_query(Unbounded(), [("gain", "-1e6")]) == Unbounded(-1e6)
+    with pytest.raises(SettingsError, match="gain: must be a finite number"):
+        from_query(Unbounded(), [("gain", "nan")])
+
+
 def test_a_query_string_is_read_as_the_types_it_means() -> None:
     """Numbers and booleans come as text; text stays text, also where it looks like a number."""
     pairs = [("sample_rate", "8000"), ("interim_results", "false"), ("vad_threshold", "0.7"), ("prompt", "42")]
