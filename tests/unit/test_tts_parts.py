@@ -11,6 +11,7 @@ from tests.unit.fakes import RampVoice
 from tts.chunks import FIRST_FRAMES, OVERLAP_FRAMES, plan
 from tts.engine import Engine, ListenerStream, Sentence
 from tts.metrics import TtsMetrics
+from tts.phonemes import MOST_PHONEMES, runs
 from tts.sentences import LONGEST, SentenceSplitter
 from tts.voice import Manner
 
@@ -76,11 +77,28 @@ def test_chunks_cover_every_frame_once(frames: int) -> None:
     chunks = list(plan(frames))
     assert [chunk.start for chunk in chunks] == [0, *(chunk.end for chunk in chunks[:-1])]
     assert chunks[-1].end == frames
-    assert [chunk.last for chunk in chunks] == [False] * (len(chunks) - 1) + [True]
     for chunk in chunks:
         assert chunk.before == min(OVERLAP_FRAMES, chunk.start)
         assert chunk.after == min(OVERLAP_FRAMES, frames - chunk.end)
     assert chunks[0].end - chunks[0].start < 2 * FIRST_FRAMES
+
+
+@given(st.lists(st.sampled_from(list("abə ,.")), max_size=4 * MOST_PHONEMES))
+def test_long_phonemes_are_parted_and_none_is_lost(phonemes: list[str]) -> None:
+    """Each run is short enough for the encoder; only runs without any sound are left out."""
+    parted = runs(phonemes)
+    assert all(len(run) <= MOST_PHONEMES for run in parted)
+    sounds = [each for each in phonemes if each.isalnum()]
+    assert [each for run in parted for each in run if each.isalnum()] == sounds
+
+
+def test_long_phonemes_are_parted_where_a_reader_would_breathe() -> None:
+    """After a comma before the limit, else between words, else at the limit."""
+    clause, word = list("abcdefg, "), list("abcdefg ")
+    assert all(run[-2:] == [",", " "] for run in runs(clause * 100))
+    assert all(run[-1] == " " for run in runs(word * 100))
+    assert [len(run) for run in runs(list("a" * 700))] == [MOST_PHONEMES, MOST_PHONEMES, 700 - 2 * MOST_PHONEMES]
+    assert runs(list("... ?!")) == []
 
 
 class Clock:
