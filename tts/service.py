@@ -18,7 +18,7 @@ from tts.engine import Engine
 from tts.metrics import TtsMetrics
 from tts.session import TtsSession
 from tts.settings import TtsSettings
-from tts.voice import Manner, Voice
+from tts.voice import Voice
 from tts.voices import Voices
 
 LoadVoices = Callable[[TtsSettings], Voices]
@@ -26,18 +26,14 @@ PCM = ("pcm_s16le", "pcm_f32le", "mulaw", "alaw")
 
 
 def load_voices(settings: TtsSettings) -> Voices:
-    """The real voices, from the models folder. Blocks."""
-    return Voices(
-        [
-            Voice(
-                settings.models_dir / f"piper-{voice_id}",
-                voice_id,
-                device=settings.device,
-                threads=settings.cores,
-            )
-            for voice_id in settings.voice_ids
-        ]
-    )
+    """The real voices, from the models folder, warmed up. Blocks."""
+    voices = []
+    for voice_id in settings.voice_ids:
+        folder = settings.models_dir / f"piper-{voice_id}"
+        voice = Voice(folder, voice_id, device=settings.device, threads=settings.cores)
+        voice.warm_up()
+        voices.append(voice)
+    return Voices(voices)
 
 
 class TtsService:
@@ -61,9 +57,8 @@ class TtsService:
         return self._settings
 
     async def load(self) -> None:
-        """Load the voices, speak a little to warm up, start the engine."""
+        """Load the voices and start the engine."""
         voices = await asyncio.to_thread(self._load_voices, self.settings)
-        await asyncio.to_thread(_warm_up, voices)
         self._voices = voices
         self._engine = Engine(
             ahead_s=self.settings.ahead_s,
@@ -122,12 +117,3 @@ class TtsService:
         """What `/health` says of the voice."""
         voice = self.settings.voice_ids[0]
         return {"voice": voice, "device": self.settings.device, "compute_type": "float32"}
-
-
-def _warm_up(voices: Voices) -> None:
-    """The first calls of a model are slow: make them before anybody waits for one."""
-    for each in voices.listing():
-        voice = voices.get(each.id)
-        for ids in voice.phonemize("One, two, three."):
-            for _ in voice.render(ids, Manner()):
-                pass

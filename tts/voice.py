@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
 import tempfile
 from collections.abc import Iterator
@@ -17,8 +18,17 @@ from piper import PiperVoice
 from piper.config import PiperConfig
 
 from serving.audio import Samples
-from tts.chunks import plan
+from tts.chunks import plan, whole
 from tts.graph import BACK, FRONT, Cut, split_voice
+from tts.phonemes import runs
+
+log = logging.getLogger(__name__)
+# It warns of each phoneme that a voice does not know, once a text; clients write the texts.
+logging.getLogger("piper").setLevel(logging.ERROR)
+
+FAITHFUL_DB = 60.0
+"""How near chunks must come to the whole rendering (signal to noise) for a voice to be rendered in chunks."""
+_WARM_UP_TEXT = "The first call of a model is slow, so it is made before anybody waits for it, not while they do."
 
 _UNSPEAKABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff]")
 """Control characters and halves of characters, at which espeak-ng's binding fails."""
@@ -57,6 +67,20 @@ class Voice:
             else:
                 self._front = _session(Path(folder) / FRONT, device, threads)
                 self._back = _session(Path(folder) / BACK, device, threads)
+        self._plan = plan
+
+    def warm_up(self) -> None:
+        """Make the slow first calls, and see that chunks give what the whole gives; else render whole from now on."""
+        even = Manner(noise_scale=0, noise_w_scale=0)
+        for ids in self.phonemize(_WARM_UP_TEXT):
+            self._plan = whole
+            at_once = np.concatenate(list(self.render(ids, even)))
+            self._plan = plan
+            joined = np.concatenate(list(self.render(ids, even)))
+            if (found := _snr_db(at_once, joined)) < FAITHFUL_DB:
+                log.warning("voice %s is rendered whole: its chunks differ from it (%.0f dB SNR)", self.id, found)
+                self._plan = whole
+                return
 
     def speaker_number(self, speaker: str | int | None) -> int | None:
         """The number of a speaker given by name or number; None where there is no such speaker."""
@@ -68,9 +92,9 @@ class Voice:
         return self._speaker_numbers.get(speaker)
 
     def phonemize(self, text: str) -> list[list[int]]:
-        """Phoneme ids of each sentence that espeak finds in the text; none where nothing can be spoken."""
+        """Phoneme ids of each part of the text that the encoder takes at once; none where nothing can be spoken."""
         sentences = self._phonemizer.phonemize(_UNSPEAKABLE.sub(" ", text))
-        return [self._phonemizer.phonemes_to_ids(phonemes) for phonemes in sentences if phonemes]
+        return [self._phonemizer.phonemes_to_ids(run) for phonemes in sentences for run in runs(phonemes)]
 
     def render(self, ids: list[int], manner: Manner) -> Iterator[Samples]:
         """The audio of one sentence, chunk by chunk, float in [-1, 1]; each `next` is one call of the model."""
@@ -83,7 +107,7 @@ class Voice:
         names = [cut.latent, *cut.others]
         given = dict(zip(names, self._run(self._front, names, self._front_inputs(ids, manner)), strict=True))
         frames: int = given[cut.latent].shape[-1]
-        for chunk in plan(frames):
+        for chunk in self._plan(frames):
             seen = slice(chunk.start - chunk.before, chunk.end + chunk.after)
             part = {name: tensor[..., seen] if tensor.shape[-1] == frames else tensor for name, tensor in given.items()}
             audio = self._run(self._back, None, part)[0].reshape(-1)
@@ -116,11 +140,22 @@ def _session(path: Path, device: str, threads: int) -> onnxruntime.InferenceSess
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
-    # Sentences differ in length: an arena would keep the most that each length ever needed.
-    options.enable_cpu_mem_arena = False
+    # Threads that spin while they wait take the cores from everybody else: half as much CPU again, and a later sound.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    # The arena saves a fifth of the CPU time; runs of phonemes and chunks are bounded, and so is what it keeps.
+    # Memory patterns are for inputs of one shape.
     options.enable_mem_pattern = False
     providers: list[Any] = ["CPUExecutionProvider"]
     if device == "cuda":
         # The default search tries every algorithm anew for each length of sentence.
         providers.insert(0, ("CUDAExecutionProvider", {"cudnn_conv_algo_search": "HEURISTIC"}))
     return onnxruntime.InferenceSession(str(path), options, providers=providers)
+
+
+def _snr_db(reference: Samples, other: Samples) -> float:
+    """Signal to noise; minus infinity where the lengths differ."""
+    if len(reference) != len(other):
+        return -np.inf
+    noise = float(np.mean((reference - other) ** 2, dtype=np.float64))
+    signal = float(np.mean(reference**2, dtype=np.float64))
+    return 10 * float(np.log10(signal / noise)) if noise else np.inf

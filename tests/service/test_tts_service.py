@@ -15,6 +15,8 @@ from chorus.speech import speak
 from chorus.tts import Audio
 from chorus.wire import tts as wire
 from serving.audio import decode
+from tts import chunks
+from tts.phonemes import MOST_PHONEMES
 from tts.voice import Manner, Voice
 
 pytestmark = [pytest.mark.model, pytest.mark.asyncio(loop_scope="module")]
@@ -50,6 +52,26 @@ async def test_chunks_equal_the_whole(voice: Voice, text: str) -> None:
         joined = np.concatenate(list(voice.render(ids, manner)))
         assert len(joined) == len(whole)
         assert snr_db(whole, joined) >= 60
+
+
+async def test_a_voice_whose_chunks_differ_is_rendered_whole(voice: Voice, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Warming up compares; a voice that hears further than the overlap reaches is not spoilt by it."""
+    voice.warm_up()
+    assert voice._plan is chunks.plan
+    monkeypatch.setattr(chunks, "OVERLAP_FRAMES", 2)
+    voice.warm_up()
+    assert voice._plan is chunks.whole
+    (ids,) = voice.phonemize(SENTENCES[1])
+    assert len(list(voice.render(ids, Manner()))) == 1
+    monkeypatch.undo()
+    voice.warm_up()
+    assert voice._plan is chunks.plan
+
+
+async def test_text_without_an_end_never_becomes_one_long_call(voice: Voice) -> None:
+    """A word of 2,000 letters or digits takes the encoder several calls, each of a length it can bear."""
+    for text in ("word " * 400, "a" * 2000, "9" * 2000):
+        assert max(len(ids) for ids in voice.phonemize(text)) <= 2 * MOST_PHONEMES + 3
 
 
 async def test_the_cut_voice_sounds_as_pipers_own(voice: Voice, models_dir: Path) -> None:
