@@ -1,0 +1,83 @@
+"""nginx's configuration, rendered and checked by `nginx -t` in its own image, for each setting."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+
+import pytest
+
+from tests.stack.conftest import docker
+
+pytestmark = pytest.mark.stack
+
+
+def render(**env: str) -> subprocess.CompletedProcess[str]:
+    """The entrypoint with these settings: checks, renders, runs `nginx -t`, and stops there."""
+    given = [part for name, value in env.items() for part in ("-e", f"{name}={value}")]
+    command = 'out=$(/etc/chorus/entrypoint.sh --check 2>&1); code=$?; echo "$out" >&2; cat /tmp/nginx.conf; exit $code'
+    return subprocess.run(
+        ["docker", "run", "--rm", "--read-only", "--tmpfs", "/tmp:mode=1777", "--cap-drop", "ALL", *given,
+         "--entrypoint", "bash", "chorus/nginx", "-c", command],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("env", "line"),
+    [
+        ({}, "least_conn;"),
+        ({"NGINX_BALANCE": "least_conn"}, "least_conn;"),
+        ({"NGINX_BALANCE": "ip_hash"}, "ip_hash;"),
+        ({"ASR_MAX_CONNECTIONS": "7"}, "server asr:8001 resolve max_conns=7 max_fails=3 fail_timeout=30s;"),
+        ({"TTS_MAX_CONNECTIONS": "10000"}, "server tts:8002 resolve max_conns=10000 max_fails=3 fail_timeout=30s;"),
+        ({"NGINX_MAX_FAILS": "0", "NGINX_FAIL_TIMEOUT_S": "5"}, "max_fails=0 fail_timeout=5s;"),
+        ({"NGINX_CONNECT_TIMEOUT_S": "2"}, "proxy_connect_timeout 2s;"),
+        ({"NGINX_READ_TIMEOUT_S": "60"}, "proxy_read_timeout 60s;"),
+        ({"NGINX_SEND_TIMEOUT_S": "60"}, "proxy_send_timeout 60s;"),
+        ({"NGINX_RETRY_AFTER_S": "9"}, "add_header Retry-After 9 always;"),
+        ({"NGINX_CLIENT_CONNECTIONS": "3"}, "limit_conn clients 3;"),
+        ({"NGINX_STATUS_ALLOW": "10.1.0.0/16 ::1"}, "allow 10.1.0.0/16; allow ::1;"),
+        ({"NGINX_RESOLVER": "10.0.0.2"}, "resolver 10.0.0.2 valid=1s"),
+    ],
+)
+def test_each_setting_gives_a_configuration_that_nginx_takes(env: dict[str, str], line: str) -> None:
+    """`nginx -t` passes, and the setting is where it belongs."""
+    done = render(**env)
+    assert done.returncode == 0, done.stderr
+    assert line in done.stdout
+
+
+def test_no_limit_is_written_where_none_is_wanted() -> None:
+    """NGINX_CLIENT_CONNECTIONS=0 is no limit."""
+    assert "limit_conn clients" not in render(NGINX_CLIENT_CONNECTIONS="0").stdout
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("NGINX_BALANCE", "random"),
+        ("ASR_MAX_CONNECTIONS", "0"),
+        ("TTS_MAX_CONNECTIONS", "many"),
+        ("NGINX_MAX_FAILS", "-1"),
+        ("NGINX_FAIL_TIMEOUT_S", "1d"),
+        ("NGINX_READ_TIMEOUT_S", "10"),
+        ("NGINX_CLIENT_CONNECTIONS", "1;"),
+        ("NGINX_STATUS_ALLOW", "all; deny"),
+        ("NGINX_RESOLVER", "dns.example"),
+    ],
+)
+def test_a_wrong_setting_stops_the_start_and_is_named(name: str, value: str) -> None:
+    """Nothing is rendered; the message has the name and the value."""
+    done = render(**{name: value})
+    assert done.returncode == 78
+    assert name in done.stderr
+    assert "server {" not in done.stdout
+
+
+def test_the_access_log_is_json_and_names_the_replica() -> None:
+    """One object a line, with who served it."""
+    lines = docker("compose", "logs", "--no-log-prefix", "--no-color", "nginx").splitlines()
+    entries = [json.loads(line) for line in lines if line.startswith("{")]
+    assert entries
+    assert {"time", "status", "upstream", "upstream_status", "request_id", "connect_seconds"} <= set(entries[-1])
