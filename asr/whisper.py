@@ -19,7 +19,7 @@ import numpy.typing as npt
 import tokenizers
 
 from asr.engine import SAMPLE_RATE, Request, Transcript
-from asr.mel import FULL_WINDOW, Mel, MelCache, window
+from asr.mel import FULL_WINDOW, Mel, MelCache, raw_log_mel, window
 from asr.repetition import repeats_itself
 
 PADDING = 200
@@ -47,6 +47,8 @@ TOKENS_PER_SECOND = 12
 TOKENS_AT_LEAST = 16
 DETECT = "auto"
 """Language setting that leaves it to the model."""
+MAX_LENGTH = 448
+"""Tokens that the decoder has positions for."""
 PROMPT_TOKENS = 160
 """Of the prompt, hotwords and context together; the model's own limit is 223."""
 
@@ -97,6 +99,8 @@ class _Item:
 
     request: Request
     mel: Mel
+    forced: str = ""
+    """Words that the audio begins with and that are known."""
     language: str = ""
     hypothesis: _Hypothesis = _NOTHING
     redone: bool = False
@@ -158,15 +162,37 @@ class WhisperEngine:
                 item.hypothesis = _NOTHING
 
     def _decode_finals(self, items: list[_Item]) -> None:
-        self._decode(items, beam_size=self._beam_size)
-        doubtful = [item for item in items if item.hypothesis.suspect and item.frames < FULL_WINDOW]
+        self._decode_in_context(items)
+        alone = [item for item in items if item.hypothesis is _NOTHING]
+        if alone:
+            self._decode(alone, beam_size=self._beam_size)
+        doubtful = [item for item in alone if item.hypothesis.suspect and item.frames < FULL_WINDOW]
         if doubtful:
             self._decode(doubtful, beam_size=self._beam_size, full_window=True)
         for item in doubtful:
             item.redone = True
-        for item in items:
+        for item in alone:
             if item.hypothesis.made_up:
                 item.hypothesis = _NOTHING
+
+    def _decode_in_context(self, items: list[_Item]) -> None:
+        """Set the hypotheses of what makes sense as the continuation of the words before it; leave the others."""
+        pairs = [(item, self._continuation(item)) for item in items if item.request.context]
+        if not pairs:
+            return
+        self._decode([continuation for _, continuation in pairs], beam_size=self._beam_size)
+        for item, continuation in pairs:
+            heard = continuation.hypothesis
+            again = repeats_itself(f"{continuation.forced} {heard.text}")
+            if heard.text and not heard.suspect and not heard.made_up and not again:
+                item.hypothesis, item.language = heard, continuation.language
+
+    def _continuation(self, item: _Item) -> _Item:
+        """The utterance together with what was said right before it."""
+        context = item.request.context
+        assert context is not None
+        samples = np.concatenate((context.samples, item.request.samples))
+        return _Item(item.request, raw_log_mel(samples, self._bands), forced=context.text)
 
     def _decode(self, items: list[_Item], *, beam_size: int, readings: int = 1, full_window: bool = False) -> None:
         """Set each item's hypothesis, batched as CTranslate2 wants it: by prompts of equal length."""
@@ -183,7 +209,7 @@ class WhisperEngine:
                 num_hypotheses=readings,
                 patience=1,
                 length_penalty=1,
-                max_length=length + max(item.token_cap for item in group),
+                max_length=min(MAX_LENGTH, length + max(item.token_cap for item in group)),
                 return_scores=True,
                 return_no_speech_prob=True,
                 suppress_blank=True,
@@ -213,14 +239,17 @@ class WhisperEngine:
         return states
 
     def _hypothesis(self, item: _Item, result: ctranslate2.models.WhisperGenerationResult) -> _Hypothesis:
+        # The forced words come back with the others; the score's sum leaves them out.
+        forced = len(self._encode(item.forced))
+        text, *alternatives = (self._text(ids[forced:]) for ids in result.sequences_ids)
         ids = result.sequences_ids[0]
-        text, *alternatives = (self._text(each) for each in result.sequences_ids)
+        new = len(ids) - forced
         return _Hypothesis(
             text=text,
             # The score is divided by the tokens without the end token (length penalty 1), its sum includes it.
-            logprob=result.scores[0] * len(ids) / (len(ids) + 1),
+            logprob=result.scores[0] * len(ids) / (new + 1),
             no_speech=result.no_speech_prob,
-            capped=len(ids) >= item.token_cap,
+            capped=new >= item.token_cap,
             alternatives=tuple(alternatives),
         )
 
@@ -236,7 +265,7 @@ class WhisperEngine:
         prompt.append(self._sot)
         if self._model.is_multilingual:
             prompt += [self._token(f"<|{item.language}|>"), self._token("<|transcribe|>")]
-        return [*prompt, self._no_timestamps]
+        return [*prompt, self._no_timestamps, *self._encode(item.forced)]
 
     def _set_languages(self, items: list[_Item], states: States) -> None:
         """The language asked for, or the one that is heard."""
@@ -260,7 +289,9 @@ class WhisperEngine:
         return frozenset((DETECT, *(code for code in codes if code.isalpha() and len(code) in (2, 3))))
 
     def _encode(self, text: str) -> list[int]:
-        """Tokens of text as it stands after a space."""
+        """Tokens of text as it stands after a space; none for none."""
+        if not text:
+            return []
         tokens: list[int] = self._tokenizer.encode(" " + text.strip(), add_special_tokens=False).ids
         return tokens
 
