@@ -6,7 +6,7 @@ PYTHON_RUN := PYTHONPATH=.:client MODELS_DIR=$(CURDIR)/.models .venv/bin/python 
 
 .PHONY: help
 help: ## this list
-	@grep -hE '^[a-z0-9%-]+:.*##' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-24s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z0-9 -]+:.*##' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-24s %s\n", $$1, $$2}'
 
 .PHONY: up
 up: ## install what is missing, build, start, wait for health, and prove it
@@ -37,11 +37,11 @@ dev: ## both services as plain processes, without Docker
 	@scripts/dev.sh
 
 .PHONY: start-asr start-tts stop-asr stop-tts restart-asr restart-tts
-start-asr start-tts: start-%: ## start a service's replicas (start-tts: the other)
+start-asr start-tts: start-%: ## start the replicas of a service
 	@$(COMPOSE) up -d --no-recreate --wait $*
-stop-asr stop-tts: stop-%: ## stop a service's replicas, after they have drained
+stop-asr stop-tts: stop-%: ## stop them, after they have drained
 	@$(COMPOSE) stop $*
-restart-asr restart-tts: restart-%: ## restart a service's replicas, after they have drained
+restart-asr restart-tts: restart-%: ## restart them, after they have drained
 	@$(COMPOSE) restart $* && $(COMPOSE) up -d --no-recreate --wait $*
 
 .PHONY: models
