@@ -79,14 +79,32 @@ def _within_word(text: str, at: int) -> bool:
 
 def _best_place(promised: list[str], heard: list[str]) -> int:
     """How many words of `heard` stand for the promised ones: the end of the cheapest alignment."""
-    costs = list(range(len(heard) + 1))
+    costs = [float(place) for place in range(len(heard) + 1)]
     for row, word in enumerate(promised, 1):
         diagonal, costs[0] = costs[0], row
         for column, other in enumerate(heard, 1):
-            cheapest = min(costs[column] + 1, costs[column - 1] + 1, diagonal + (word != other))
+            cheapest = min(costs[column] + 1, costs[column - 1] + 1, diagonal + _unlikeness(word, other))
             diagonal, costs[column] = costs[column], cheapest
-    # Of equally good places the one nearest to as many words as were promised.
-    return min(range(len(costs)), key=lambda place: (costs[place], abs(place - len(promised))))
+
+    def rank(place: int) -> tuple[float, bool, int]:
+        ends_alike = place > 0 and heard[place - 1] == promised[-1]
+        return costs[place], not ends_alike, abs(place - len(promised))
+
+    return min(range(len(costs)), key=rank)
+
+
+def _unlikeness(one: str, other: str) -> float:
+    """0 for the same word, 1 for words with less than half in common at their ends ("honour", "honor": a third)."""
+    if one == other:
+        return 0
+    shorter, longer = sorted((one, other), key=len)
+    alike = 0
+    while alike < len(shorter) and one[alike] == other[alike]:
+        alike += 1
+    tail = 0
+    while tail < len(shorter) - alike and one[-1 - tail] == other[-1 - tail]:
+        tail += 1
+    return min(1.0, 2 * (1 - (alike + tail) / len(longer)))
 
 
 def _plain_words(text: str) -> list[str]:

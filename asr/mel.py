@@ -34,8 +34,9 @@ class MelCache:
 
     def frames(self, samples: Samples, bands: int) -> Mel:
         """`raw_log_mel` of the samples, which begin where those of the calls before did; `bands` never changes."""
-        # A frame that sees past these samples takes silence there, so it is neither reused nor kept.
-        inside = max(0, (len(samples) - N_FFT // 2) // FRAME + 1)
+        # A frame that sees past these samples takes silence there, so it is neither reused nor kept; nor is the
+        # first one while there are too few samples to mirror.
+        inside = max(0, (len(samples) - N_FFT // 2 - 1) // FRAME + 1)
         known = self._settled[:, :inside]
         new = raw_log_mel(samples, bands, known.shape[1])
         frames = np.concatenate((known, new), axis=1) if known.shape[1] else new
