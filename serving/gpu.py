@@ -21,8 +21,15 @@ class Gpu:
         name = pynvml.nvmlDeviceGetName(self._handle)
         self.name = name.decode() if isinstance(name, bytes) else str(name)
 
-    def read(self) -> dict[str, Any]:
-        """Index, name, memory in MiB and utilisation in percent, as `/health` reports them."""
+    def read(self) -> dict[str, Any] | None:
+        """Index, name, memory in MiB and utilisation in percent, as `/health` reports them; None if NVML fails."""
+        try:
+            return self._read()
+        except self._nvml.NVMLError as error:
+            log.warning("NVML can't be read: %s", error)
+            return None
+
+    def _read(self) -> dict[str, Any]:
         memory = self._nvml.nvmlDeviceGetMemoryInfo(self._handle)
         return {
             "index": int(self._nvml.nvmlDeviceGetIndex(self._handle)),

@@ -19,7 +19,7 @@ from collections.abc import Callable
 
 import uvloop
 
-from serving.app import Streams, create_apps
+from serving.app import create_apps
 from serving.gpu import open_gpu
 from serving.listener import Listener
 from serving.logs import configure_logging, fields
@@ -125,6 +125,3 @@ def run(make_service: Callable[[], Service], settings: ServiceSettings, name: st
     configure_logging(name, os.uname().nodename, settings.log_level)
     faulthandler.enable()
     uvloop.run(main())
-
-
-__all__ = ["Replica", "Streams", "run"]

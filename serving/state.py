@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import socket
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -31,7 +30,6 @@ class ReplicaState:
         self.active_connections = 0
         self._status: Status = "loading"
         self._started = time.monotonic()
-        self._listeners: list[Callable[[Status], None]] = []
 
     @property
     def status(self) -> Status:
@@ -43,17 +41,10 @@ class ReplicaState:
         """Seconds since the process's start."""
         return time.monotonic() - self._started
 
-    def on_change(self, callback: Callable[[Status], None]) -> None:
-        """Call `callback` with each new status."""
-        self._listeners.append(callback)
-
     def set_status(self, status: Status) -> None:
         """Change the status; once draining, a replica stays so."""
-        if status == self._status or self._status == "draining":
-            return
-        self._status = status
-        for callback in self._listeners:
-            callback(status)
+        if self._status != "draining":
+            self._status = status
 
     def refusal(self) -> Refusal | None:
         """Why one more stream can't be accepted now, or None."""
