@@ -8,6 +8,7 @@ moment is the stream's deadline. A stream that has audio enough ahead is left al
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from collections import deque
@@ -85,6 +86,7 @@ class Engine:
         self._clock = clock
         self._busy: dict[ListenerStream, None] = {}
         self._changed = threading.Condition()
+        self._started = False
         self._stopping = False
         self._busy_since: float | None = None
         self._thread = threading.Thread(target=self._work, name="tts engine", daemon=True)
@@ -92,6 +94,7 @@ class Engine:
     def start(self) -> None:
         """Start the engine's thread."""
         self._thread.start()
+        self._started = True
 
     def stop(self) -> None:
         """Stop after the running chunk; what waits is not rendered."""
@@ -108,16 +111,18 @@ class Engine:
             self._busy[stream] = None
             self._changed.notify()
 
-    def cancel(self, stream: ListenerStream, owner: object, seconds_taken_back: float = 0.0) -> None:
+    def cancel(self, stream: ListenerStream, owner: object, seconds: float = 0.0) -> None:
         """Drop what waits of a request; a chunk being rendered is thrown away.
 
-        `seconds_taken_back` of audio were rendered and will not be heard.
+        `seconds` of its audio were rendered. The listener drops what was not played yet, and so is as near to
+        silence as if it had never been made: what is asked for next is as urgent as a first sound.
         """
         with self._changed:
             for sentence in stream.sentences:
                 sentence.cancelled = sentence.cancelled or sentence.owner is owner
             stream.sentences = deque(each for each in stream.sentences if not each.cancelled)
-            stream.plays_until -= seconds_taken_back
+            played = min(stream.plays_until, self._clock())
+            stream.plays_until = max(stream.plays_until - seconds, played)
             if not stream.sentences:
                 self._busy.pop(stream, None)
 
@@ -134,8 +139,10 @@ class Engine:
         with self._changed:
             return sum(len(stream.sentences) for stream in self._busy)
 
-    def seconds_busy(self) -> float:
-        """For how long the running call has run; 0 while idle."""
+    def seconds_stuck(self) -> float:
+        """For how long the running call has run; 0 while idle, and without end once the thread is gone."""
+        if self._started and not self._stopping and not self._thread.is_alive():
+            return math.inf
         since = self._busy_since
         return 0.0 if since is None else time.monotonic() - since
 
@@ -184,12 +191,12 @@ class Engine:
                 if not stream.sentences:
                     self._busy.pop(stream, None)
             else:
-                self._account(stream, len(outcome) / sentence.voice.sample_rate)
+                self._account(stream, sentence, len(outcome) / sentence.voice.sample_rate)
             self._post(sentence.deliver, outcome)
 
-    def _account(self, stream: ListenerStream, seconds: float) -> None:
+    def _account(self, stream: ListenerStream, sentence: Sentence, seconds: float) -> None:
         now = self._clock()
-        if stream.plays_until:
+        if stream.plays_until > sentence.queued:  # else it was silent before it asked, and waits for a first sound
             self._metrics.slack.observe(stream.plays_until - now)
         self._metrics.rendered.inc(seconds)
         stream.plays_until = max(stream.plays_until, now) + seconds

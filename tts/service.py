@@ -110,8 +110,8 @@ class TtsService:
         return self._engine.depth() if self._engine else 0
 
     def seconds_stuck(self) -> float:
-        """For how long the engine's running call has run."""
-        return self._engine.seconds_busy() if self._engine else 0.0
+        """For how long the engine has made no progress though it has work."""
+        return self._engine.seconds_stuck() if self._engine else 0.0
 
     def describe(self) -> dict[str, Any]:
         """What `/health` says of the voice."""

@@ -31,6 +31,10 @@ from tts.voice import Manner
 from tts.voices import Voices
 
 RETRY_MS = 1000
+SPOKEN_MS_PER_CHAR = 65
+"""About how long a character is spoken, for telling when there will be room for more text."""
+FRAME_BYTES = 32768
+"""Most of one binary frame: what a cancel can't take back any more, and a whole number of samples."""
 SYNTHESIZE_FIELDS = frozenset(("type", "text", "request_id"))
 
 
@@ -55,7 +59,6 @@ class SpeechRequest:
     accepted: float
     """Monotonic seconds."""
     text: SentenceSplitter = field(default_factory=SentenceSplitter)
-    characters: int = 0
     whole: bool = False
     """Whether no more text can come."""
     in_engine: int = 0
@@ -121,7 +124,7 @@ class TtsSession:
     def receive_text(self, text: str) -> None:
         """Take a message of the client. Raises `StreamError`."""
         raw = read_object(text, wire.CLIENT_TYPES)
-        if self._closing:
+        if self._closing and raw["type"] != "cancel":
             raise BadMessage(f"{raw['type']} after close is not taken")
         overrides: dict[str, Any] = {}
         if raw["type"] == "synthesize":
@@ -216,16 +219,24 @@ class TtsSession:
                 retry_after_ms=RETRY_MS,
             )
         request = SpeechRequest(request_id, self._voices.resolve(settings), time.monotonic())
-        self._add_text(request, text)
+        self._add_text(request, text)  # or not: then there is no such request
         self._requests[request_id] = request
         self._accepted += 1
         return request
 
     def _add_text(self, request: SpeechRequest, text: str) -> None:
         most = self._service_settings.max_text_chars
-        if request.characters + len(text) > most:
-            raise TooLarge(f"a request holds at most {most} characters", request_id=request.id)
-        request.characters += len(text)
+        if len(text) > most:
+            raise TooLarge(
+                f"at most {most} characters may wait to be spoken; these are {len(text)}", request_id=request.id
+            )
+        waiting = sum(each.text.waiting() for each in self._requests.values())
+        if (excess := waiting + len(text) - most) > 0:
+            raise Overloaded(
+                f"{waiting} characters of this stream wait to be spoken; at most {most} may",
+                request_id=request.id,
+                retry_after_ms=max(RETRY_MS, excess * SPOKEN_MS_PER_CHAR),
+            )
         request.text.feed(text)
         self._metrics.characters.inc(len(text))
 
@@ -252,7 +263,7 @@ class TtsSession:
             if request is self._appending:
                 self._appending = None
             taken_back = self._connection.take_back_audio(request)
-            self._engine.cancel(self._stream, request, taken_back)
+            self._engine.cancel(self._stream, request, request.seconds)
             self._seconds -= taken_back
             self._cancelled += 1
             self._metrics.requests.labels("cancelled").inc()
@@ -345,7 +356,9 @@ class TtsSession:
         request.seconds += seconds
         self._seconds += seconds
         self._metrics.audio.inc(seconds)
-        self._connection.send_audio(data, owner=request, seconds=seconds)
+        for start in range(0, len(data), FRAME_BYTES):
+            frame = data[start : start + FRAME_BYTES]
+            self._connection.send_audio(frame, owner=request, seconds=spoken.encoder.seconds(frame))
 
     def _complete(self, request: SpeechRequest) -> None:
         del self._requests[request.id]

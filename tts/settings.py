@@ -24,7 +24,7 @@ class TtsSettings(ServiceSettings):
     ahead_s: float = Field(default=10, ge=1, le=300)
     """Audio made ahead of what a listener can have played, seconds; a cancelled request has wasted no more."""
     max_text_chars: int = Field(default=100_000, ge=100)
-    """Characters of one request."""
+    """Characters of one stream that may wait to be spoken."""
     max_pending_requests: int = Field(default=32, ge=1)
     """Requests of one stream that may be open at once."""
 

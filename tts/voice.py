@@ -28,7 +28,8 @@ logging.getLogger("piper").setLevel(logging.ERROR)
 
 FAITHFUL_DB = 60.0
 """How near chunks must come to the whole rendering (signal to noise) for a voice to be rendered in chunks."""
-_WARM_UP_TEXT = "The first call of a model is slow, so it is made before anybody waits for it, not while they do."
+_WARM_UP_TEXT = "One, two, three, four, five, six."
+"""Long enough for a chunk with neighbours on both sides; whole it is no longer than the largest chunk."""
 
 _UNSPEAKABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff]")
 """Control characters and halves of characters, at which espeak-ng's binding fails."""

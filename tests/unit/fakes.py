@@ -116,6 +116,8 @@ class RampVoice:
         self.id = voice_id
         self.broken = False
         self.rendered = 0
+        self.chunk = 50
+        """Samples."""
 
     def speaker_number(self, speaker: str | int | None) -> int | None:
         return 0 if speaker in (None, 0, "0") else None
@@ -128,9 +130,9 @@ class RampVoice:
         if self.broken:
             raise RuntimeError("broken on purpose")
         whole = np.repeat(np.array(ids, np.float32) / 1000, round(10 / manner.speed))
-        for start in range(0, len(whole), 50):
+        for start in range(0, len(whole), self.chunk):
             self.rendered += 1
-            yield whole[start : start + 50]
+            yield whole[start : start + self.chunk]
 
 
 class EchoSession:

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 
 from tests.unit.fakes import RampVoice
+from tts import sentences
 from tts.chunks import FIRST_FRAMES, OVERLAP_FRAMES, plan
 from tts.engine import Engine, ListenerStream, Sentence
 from tts.metrics import TtsMetrics
@@ -33,32 +34,93 @@ def split(pieces: list[str]) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("text", "sentences"),
+    ("text", "expected"),
     [
         ("Hello there. How are you?", ["Hello there.", "How are you?"]),
         ("It costs 3.50 dollars. Nothing more!", ["It costs 3.50 dollars.", "Nothing more!"]),
         ("Dr. Smith came at 5 p.m. on Monday.", ["Dr. Smith came at 5 p.m. on Monday."]),
         ("See www.example.org/a.b for more. Then call.", ["See www.example.org/a.b for more.", "Then call."]),
         ("你好。再见。", ["你好。", "再见。"]),
+        ("Ask Prof. Higgins, e.g. Henry. Or not.", ["Ask Prof. Higgins, e.g. Henry.", "Or not."]),
+        ("This is cf. Prof.", ["This is cf. Prof."]),
         ("no end", ["no end"]),
         ("", []),
         ("  \n ", []),
     ],
 )
-def test_sentences(text: str, sentences: list[str]) -> None:
+def test_sentences(text: str, expected: list[str]) -> None:
     """Abbreviations, decimals, addresses and languages without spaces."""
-    assert split([text]) == sentences
+    assert split([text]) == expected
 
 
-TEXTS = st.lists(st.sampled_from(["Hello", "world", "3.5", "Dr.", "end.", "Why?", "Stop!", "«Oui»", "\n\n", "a,"])).map(
-    " ".join
-)
+PARTS = [
+    "Hello",
+    "world",
+    "a",
+    "B",
+    " ",
+    ". ",
+    ".",
+    "...",
+    "!",
+    "?",
+    "!!",
+    "\n",
+    "\n\n",
+    "1. ",
+    "3.5",
+    ", ",
+    "Dr. ",
+    "Prof.",
+    "e.g. ",
+    " I",
+    "…",
+    "。",
+    '"',
+    "'",
+    ")",
+    "*",
+    "”",
+    "»",
+    "』",
+    "😀",
+    "",
+]
+TEXTS = st.lists(st.sampled_from(PARTS), max_size=40).map("".join)
+
+
+@given(TEXTS, st.integers(1, 7))
+def test_the_size_of_a_fragment_never_shows(text: str, size: int) -> None:
+    """One character at a time, a few or all at once: the same sentences."""
+    whole = split([text])
+    assert split(list(text)) == whole
+    assert split([text[start : start + size] for start in range(0, len(text), size)]) == whole
 
 
 @given(TEXTS)
-def test_one_character_at_a_time_gives_the_same_sentences(text: str) -> None:
-    """A fragment's size never shows."""
-    assert split(list(text)) == split([text])
+def test_the_size_of_a_fragment_never_shows_in_text_that_must_be_broken(text: str) -> None:
+    """Nor in where a text is broken that does not end for too long."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sentences, "LONGEST", 20)
+        assert split(list(text)) == split([text])
+
+
+@given(TEXTS)
+def test_no_word_is_lost(text: str) -> None:
+    """Sentences hold every letter and digit of the text, in order."""
+    assert [each for each in "".join(split([text])) if each.isalnum()] == [each for each in text if each.isalnum()]
+
+
+@given(TEXTS)
+def test_what_waits_is_counted(text: str) -> None:
+    """Everything waits until it is taken; then nothing does."""
+    splitter = SentenceSplitter()
+    splitter.feed(text)
+    assert len(text.lstrip()) <= splitter.waiting() <= len(text)
+    splitter.finish()
+    while splitter.next() is not None:
+        pass
+    assert splitter.waiting() == 0
 
 
 def test_text_without_an_end_is_broken_at_the_best_place() -> None:
@@ -146,3 +208,66 @@ def test_a_stream_far_enough_ahead_waits() -> None:
     assert engine._next() is None
     clock.now = 1001.0
     assert engine._next() is not None
+
+
+def test_a_cancelled_request_leaves_the_listener_in_silence() -> None:
+    """What was rendered and not played is forgotten, so what is asked for next is as urgent as a first sound."""
+    clock = Clock()
+    engine = make_engine(clock)
+    stream = ListenerStream()
+    stream.plays_until = 1008.0  # 10 s were rendered, 2 s of them played
+    engine.cancel(stream, object(), 10.0)
+    assert stream.plays_until == 1000.0
+    stream.plays_until = 1008.0  # 5 s of one request are played first, then 3 s of another
+    engine.cancel(stream, object(), 3.0)
+    assert stream.plays_until == 1005.0
+    idle = ListenerStream()
+    engine.cancel(idle, object(), 0.0)
+    assert idle.plays_until == 0.0
+
+
+def slack_seen(metrics: TtsMetrics) -> tuple[float, float]:
+    """How many chunks were measured, and how many of them came too late."""
+    (metric,) = metrics.slack.collect()
+    below = {each.labels["le"]: each.value for each in metric.samples if each.name.endswith("_bucket")}
+    return below["+Inf"], below["0.0"]
+
+
+def test_slack_is_measured_while_a_listener_listens() -> None:
+    """Not for a first chunk, nor for one after a silence that the listener's own next request ended."""
+    clock = Clock()
+    metrics = TtsMetrics(CollectorRegistry())
+    engine = Engine(ahead_s=10, post=lambda *_: None, metrics=metrics, clock=clock)
+    stream, spoken = ListenerStream(), sentence(1000.0)
+    engine.submit(stream, spoken)
+    clock.now = 1000.1
+    engine._render_chunk(stream, spoken)  # 40 samples are 2.5 ms
+    assert slack_seen(metrics) == (0, 0)
+    stream.plays_until = 1001.0
+    clock.now = 1000.5
+    engine._account(stream, spoken, 2.0)
+    assert slack_seen(metrics) == (1, 0)
+    clock.now = 1005.0  # too late: a gap was heard
+    engine._account(stream, spoken, 1.0)
+    assert slack_seen(metrics) == (2, 1)
+    clock.now = 2000.0
+    engine._account(stream, sentence(1999.9), 1.0)
+    assert slack_seen(metrics) == (2, 1)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_an_engine_without_its_thread_is_stuck() -> None:
+    """A bug that ends the thread must not look like an idle engine."""
+
+    def broken(*_: object) -> None:
+        raise RuntimeError("broken on purpose")
+
+    engine = Engine(ahead_s=10, post=broken, metrics=TtsMetrics(CollectorRegistry()))
+    assert engine.seconds_stuck() == 0
+    engine.start()
+    assert engine.seconds_stuck() == 0
+    engine.submit(ListenerStream(), sentence(0.0))
+    engine._thread.join(timeout=30)
+    assert engine.seconds_stuck() == float("inf")
+    engine.stop()
+    assert engine.seconds_stuck() == 0

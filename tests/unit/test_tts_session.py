@@ -18,7 +18,7 @@ from tests.conftest import eventually
 from tests.unit.fakes import FakeConnection, RampVoice, told
 from tts.engine import Engine
 from tts.metrics import TtsMetrics
-from tts.session import TtsSession
+from tts.session import FRAME_BYTES, TtsSession
 from tts.settings import TtsSettings
 from tts.voices import Voices
 
@@ -211,6 +211,38 @@ async def test_too_many_open_requests_are_overload() -> None:
     bench.engine.stop()
 
 
+async def test_text_that_finds_no_room_is_overload_and_may_come_later() -> None:
+    """Characters that wait to be spoken are bounded; the request is named, and accepted once there is room."""
+    bench = Bench(max_text_chars=100)
+    bench.say("synthesize", text="Word. " * 16, request_id="a")
+    bench.say("text", text="b" * 40, request_id="b")
+    error = bench.connection.of(Error)[0]
+    assert (error.code, error.request_id, error.recoverable) == ("overloaded", "b", True)
+    assert error.retry_after_ms >= 1000
+    bench.engine.start()
+    await bench.until(wire.SynthesisComplete)
+    bench.say("text", text="b" * 40, request_id="b")
+    for _ in range(10):  # a stream of text goes on for as long as it is spoken
+        bench.say("text", text=". " + "C" * 40)
+        await eventually(lambda: bench.engine.depth() == 0)
+    bench.say("close")
+    await bench.until(wire.Done)
+    assert len(bench.connection.errors) == 1
+    assert spelled(bench.audio_of("b")) == "b" * 40 + "C" * 400
+    bench.engine.stop()
+
+
+async def test_no_frame_is_large(bench: Bench) -> None:
+    """Audio goes out in frames that a cancel can take back and any client accepts, cut between samples."""
+    bench.voice.chunk = 100_000
+    bench.say("synthesize", text="x" * 1900, encoding="pcm_f32le", sample_rate=48000)
+    await bench.until(wire.SynthesisComplete)
+    sizes = [len(data) for _, data, _ in bench.connection.audio]
+    assert max(sizes) == FRAME_BYTES
+    assert all(size % 4 == 0 for size in sizes)
+    assert sum(sizes) == pytest.approx(19_000 * 3 * 4, abs=16)
+
+
 @pytest.mark.parametrize("text", ["", "   ", "?!…", "🙂"])
 async def test_nothing_to_speak_completes_with_no_seconds(bench: Bench, text: str) -> None:
     """No audio, no crash, ttfa none."""
@@ -304,6 +336,17 @@ async def test_close_speaks_the_rest_and_takes_no_more(bench: Bench) -> None:
     done = (await bench.until(wire.Done))[0]
     assert done.requests == 1
     assert spelled(bench.audio_of("request-1")) == "therest"
+
+
+async def test_cancel_is_still_taken_after_close() -> None:
+    """A listener may interrupt also the last words; `done` follows at once."""
+    bench = Bench()
+    bench.say("synthesize", text="the last words")
+    bench.say("close")
+    bench.say("cancel")
+    done = bench.connection.of(wire.Done)[0]
+    assert (done.requests, done.cancelled, done.audio_seconds) == (1, 1, 0)
+    assert bench.connection.closed_with == CloseCode.DONE
 
 
 async def test_a_released_session_frees_the_engine() -> None:
