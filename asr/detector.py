@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from collections import deque
 from collections.abc import Callable
@@ -15,6 +14,7 @@ import numpy.typing as npt
 
 from asr.metrics import AsrMetrics
 from serving.audio import Samples
+from serving.worker import Worker
 
 log = logging.getLogger(__name__)
 
@@ -48,31 +48,16 @@ class DetectorStream:
         self.tasks: deque[_Task] = deque()
 
 
-class Detector:
+class Detector(Worker):
     """Scores hops of many streams; a stream with much to score takes turns with the others."""
 
     def __init__(self, model: VoiceModel, *, post: Callable[..., Any], metrics: AsrMetrics) -> None:
         """`post(callback, *args)` runs a callback on the event loop."""
+        super().__init__("asr detector")
         self._model = model
         self._post = post
         self._metrics = metrics
-        self._busy: dict[DetectorStream, None] = {}
-        self._changed = threading.Condition()
-        self._stopping = False
-        self._busy_since: float | None = None
-        self._thread = threading.Thread(target=self._work, name="asr detector", daemon=True)
-
-    def start(self) -> None:
-        """Start the detector's thread."""
-        self._thread.start()
-
-    def stop(self) -> None:
-        """Stop after the running call; what waits is not scored."""
-        with self._changed:
-            self._stopping = True
-            self._changed.notify()
-        if self._thread.is_alive():
-            self._thread.join()
+        self._waiting: dict[DetectorStream, None] = {}
 
     def new_stream(self) -> DetectorStream:
         """A place for a new stream."""
@@ -84,40 +69,34 @@ class Detector:
         """Score (n, 512) samples; `deliver` gets n probabilities on the event loop, in order of submission."""
         with self._changed:
             stream.tasks.append(_Task(hops, deliver, time.monotonic()))
-            self._busy[stream] = None
+            self._waiting[stream] = None
             self._changed.notify()
 
     def forget(self, stream: DetectorStream) -> None:
         """Drop what waits of a stream that has ended."""
         with self._changed:
             stream.tasks.clear()
-            self._busy.pop(stream, None)
-
-    def seconds_busy(self) -> float:
-        """For how long the running call has run; 0 while idle."""
-        since = self._busy_since
-        return 0.0 if since is None else time.monotonic() - since
+            self._waiting.pop(stream, None)
 
     def _work(self) -> None:
         while True:
             with self._changed:
-                while not self._busy and not self._stopping:
+                while not self._waiting and not self._stopping:
                     self._changed.wait()
                 if self._stopping:
                     return
-                turn = [(stream, stream.tasks[0]) for stream in self._busy]
+                turn = [(stream, stream.tasks[0]) for stream in self._waiting]
             self._score(turn)
 
     def _score(self, turn: list[tuple[DetectorStream, _Task]]) -> None:
-        self._busy_since = time.monotonic()
         hops = np.stack([task.hops[len(task.scores)] for _, task in turn])
         error: Exception | None = None
-        try:
-            scores = self._model.step([stream.state for stream, _ in turn], hops).tolist()
-        except Exception as failure:
-            log.exception("voice detection failed on %d streams", len(turn))
-            scores, error = [0.0] * len(turn), failure
-        self._busy_since = None
+        with self._busy():
+            try:
+                scores = self._model.step([stream.state for stream, _ in turn], hops).tolist()
+            except Exception as failure:
+                log.exception("voice detection failed on %d streams", len(turn))
+                scores, error = [0.0] * len(turn), failure
         now = time.monotonic()
         with self._changed:
             for (stream, task), score in zip(turn, scores, strict=True):
@@ -127,6 +106,6 @@ class Detector:
                     continue  # more hops to score, or the stream was forgotten meanwhile
                 stream.tasks.popleft()
                 if not stream.tasks:
-                    self._busy.pop(stream, None)
+                    self._waiting.pop(stream, None)
                 self._metrics.vad_delay.observe(now - task.received)
                 self._post(task.deliver, error or np.asarray(task.scores, np.float32))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -11,6 +10,7 @@ from typing import Any
 
 from asr.engine import Engine, Request, Transcript
 from asr.metrics import AsrMetrics
+from serving.worker import Worker
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +32,7 @@ class Job:
     queued: float = field(default_factory=time.monotonic)
 
 
-class Scheduler:
+class Scheduler(Worker):
     """Runs jobs on one thread and hands each result to the event loop.
 
     The number of waiting jobs is bounded by the streams: each utterance has at most one partial, and a stream
@@ -41,6 +41,7 @@ class Scheduler:
 
     def __init__(self, engine: Engine, *, max_batch: int, post: Callable[..., Any], metrics: AsrMetrics) -> None:
         """`post(callback, *args)` runs a callback on the event loop (`loop.call_soon_threadsafe`)."""
+        super().__init__("asr engine")
         self._engine = engine
         self._max_batch = max_batch
         self._post = post
@@ -48,22 +49,6 @@ class Scheduler:
         # A handful to a few hundred jobs: plain lists, searched for the earliest deadline, are quick enough.
         self._finals: list[Job] = []
         self._partials: dict[object, Job] = {}
-        self._changed = threading.Condition()
-        self._stopping = False
-        self._busy_since: float | None = None
-        self._thread = threading.Thread(target=self._work, name="asr engine", daemon=True)
-
-    def start(self) -> None:
-        """Start the engine's thread."""
-        self._thread.start()
-
-    def stop(self) -> None:
-        """Stop after the running batch; what waits is not done. Blocks for that batch."""
-        with self._changed:
-            self._stopping = True
-            self._changed.notify()
-        if self._thread.is_alive():
-            self._thread.join()
 
     def submit(self, job: Job) -> None:
         """Queue a job. A partial takes the place of the one of its utterance that still waits."""
@@ -88,11 +73,6 @@ class Scheduler:
         """Jobs that wait."""
         return len(self._finals) + len(self._partials)
 
-    def seconds_busy(self) -> float:
-        """For how long the running batch has run; 0 while idle."""
-        since = self._busy_since
-        return 0.0 if since is None else time.monotonic() - since
-
     def _work(self) -> None:
         while True:
             with self._changed:
@@ -114,21 +94,19 @@ class Scheduler:
         return batch
 
     def _run(self, batch: list[Job]) -> None:
-        started = self._busy_since = time.monotonic()
         kind = "final" if batch[0].final else "partial"
-        for job in batch:
-            self._metrics.queue_wait.labels(kind).observe(started - job.queued)
         outcomes: Sequence[Transcript | Exception]
-        try:
-            requests = [job.request for job in batch]
-            transcripts = self._engine.transcribe(requests)
-            audio = sum(len(request.samples) for request in requests)
-            self._metrics.decoded(kind, len(batch), audio, time.monotonic() - started, transcripts)
-            outcomes = transcripts
-        except Exception as error:
-            log.exception("the engine failed on a batch of %d", len(batch))
-            outcomes = [error] * len(batch)
-        finally:
-            self._busy_since = None
+        with self._busy() as started:
+            for job in batch:
+                self._metrics.queue_wait.labels(kind).observe(started - job.queued)
+            try:
+                requests = [job.request for job in batch]
+                transcripts = self._engine.transcribe(requests)
+                audio = sum(len(request.samples) for request in requests)
+                self._metrics.decoded(kind, len(batch), audio, time.monotonic() - started, transcripts)
+                outcomes = transcripts
+            except Exception as error:
+                log.exception("the engine failed on a batch of %d", len(batch))
+                outcomes = [error] * len(batch)
         for job, outcome in zip(batch, outcomes, strict=True):
             self._post(job.deliver, outcome)

@@ -126,7 +126,7 @@ class AsrService:
 
     def seconds_stuck(self) -> float:
         """For how long the running call of either thread has run."""
-        return max((worker.seconds_busy() for worker in (self._detector, self._scheduler) if worker), default=0.0)
+        return max((worker.seconds_stuck() for worker in (self._detector, self._scheduler) if worker), default=0.0)
 
     def describe(self) -> dict[str, Any]:
         """What `/health` says of the model."""

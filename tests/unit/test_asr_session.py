@@ -327,6 +327,6 @@ async def test_a_released_session_leaves_no_work_behind(bench: Bench) -> None:
     await bench.until(wire.SpeechStart)
     bench.session.released()
     sent = len(bench.connection.sent)
-    await eventually(lambda: bench.scheduler.depth() == 0 and bench.scheduler.seconds_busy() == 0)
+    await eventually(lambda: bench.scheduler.depth() == 0 and bench.scheduler.seconds_stuck() == 0)
     await asyncio.sleep(0)
     assert len(bench.connection.sent) == sent
