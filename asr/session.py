@@ -70,6 +70,15 @@ class Utterance:
     transcript: Transcript | None = None
 
 
+@dataclass(frozen=True)
+class EmptyFinalize:
+    """A `finalize` with no speech pending; answered in its turn, as of where it was asked."""
+
+    sample: int
+    asked: float
+    """Monotonic seconds."""
+
+
 class AsrSession:
     """Turns one client's messages into utterances and their words."""
 
@@ -108,8 +117,8 @@ class AsrSession:
         """What the client asked for, and the number of scored samples from which it can be done."""
 
         self._open: Utterance | None = None
-        self._ended: deque[Utterance | float] = deque()
-        """Utterances whose finals are due, in order; a number stands for an empty `finalize` at that time."""
+        self._ended: deque[Utterance | EmptyFinalize] = deque()
+        """Utterances whose finals are due, in order, and every `finalize` that found no speech."""
         self._utterances = 0
         self._committed = 0
         """Where the audio of the newest ended or dropped utterance ends: the next can't begin before."""
@@ -325,7 +334,7 @@ class AsrSession:
 
     def _finalize(self) -> None:
         if not self._open_what_is_pending():
-            self._ended.append(time.monotonic())
+            self._ended.append(EmptyFinalize(self._audio.end, time.monotonic()))
             self._send_finals()
         else:
             self._end_open_utterance(from_finalize=True)
@@ -420,7 +429,7 @@ class AsrSession:
         """Send what is due from the front: finals go out in the order of their utterances."""
         while self._ended:
             first = self._ended[0]
-            if isinstance(first, float):
+            if isinstance(first, EmptyFinalize):
                 self._send_empty_final(first)
             elif first.transcript is not None:
                 self._send_final(first, first.transcript)
@@ -450,8 +459,8 @@ class AsrSession:
             )
         )
 
-    def _send_empty_final(self, asked: float) -> None:
-        here = self._time(self._audio.end)
+    def _send_empty_final(self, finalize: EmptyFinalize) -> None:
+        here = self._time(finalize.sample)
         self._connection.send(
             wire.Final(
                 utterance=None,
@@ -460,7 +469,7 @@ class AsrSession:
                 end_time=here,
                 confidence=0.0,
                 language=self._settings.language or "",
-                latency_ms=round((time.monotonic() - asked) * 1000),
+                latency_ms=round((time.monotonic() - finalize.asked) * 1000),
                 from_finalize=True,
             )
         )

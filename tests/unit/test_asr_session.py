@@ -153,6 +153,18 @@ async def test_finalize_without_speech_gets_an_empty_final_that_no_total_counts(
     assert (await bench.until(wire.Done))[0].utterances == 0
 
 
+async def test_an_empty_finalize_is_answered_in_its_turn_as_of_where_it_was_asked(bench: Bench) -> None:
+    """After the final that is due, and before speech that came later: it never lies beyond what is final."""
+    bench.hear(2, loud=True)
+    bench.say("finalize")
+    bench.say("finalize")
+    bench.hear(3, loud=False)
+    bench.hear(1, loud=True)
+    first, empty = (await bench.until(wire.Final, 2))[:2]
+    assert (first.utterance, empty.utterance) == (1, None)
+    assert empty.end_time == pytest.approx(2.0)
+
+
 async def test_reset_drops_the_utterance_and_says_how_much(bench: Bench) -> None:
     """No final comes for it; its seconds are dropped, not speech."""
     bench.hear(2, loud=True)
