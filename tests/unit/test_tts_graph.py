@@ -1,0 +1,182 @@
+"""Cutting voices in two, on small graphs made here: several speakers, and graphs that can't be cut."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from tts import chunks
+from tts.graph import NoCut, find_cut, split_voice
+from tts.voice import Manner, Voice
+
+pytestmark = pytest.mark.unit
+
+FRAMES_PER_PHONEME = 10
+HOP = 4
+STILL = Manner(noise_scale=0, noise_w_scale=0)
+
+
+def tiny_voice(*, speakers: int, noise: bool = True) -> onnx.ModelProto:
+    """A graph built as a VITS voice's is: durations, latent and mask in front; convolutions by frame behind."""
+    node, constants = helper.make_node, dict[str, np.ndarray]()
+    constants["zero"] = np.array(0, np.int64)
+    constants["axes_1"] = np.array([1], np.int64)
+    constants["axes_3"] = np.array([3], np.int64)
+    constants["axes_2"] = np.array([2], np.int64)
+    constants["repeat"] = np.array([1, 1, 1, FRAMES_PER_PHONEME], np.int64)
+    constants["by_frame"] = np.array([1, 1, -1], np.int64)
+    constants["deviation"] = np.array(0.5, np.float32)
+    constants["small"] = np.array(0.01, np.float32)
+    constants["flow"] = np.array([[[0.1, 0.2, 0.4, 0.2, 0.1]]], np.float32)
+    constants["decoder"] = np.linspace(-0.5, 0.5, HOP, dtype=np.float32).reshape(1, 1, HOP)
+    nodes = [
+        node("Cast", ["input"], ["ids"], to=TensorProto.FLOAT),
+        node("Mul", ["ids", "small"], ["embedded"]),
+        node("Unsqueeze", ["embedded", "axes_1"], ["encoded"]),
+        node("Unsqueeze", ["encoded", "axes_3"], ["encoded_4d"]),
+        node("Tile", ["encoded_4d", "repeat"], ["repeated"]),
+        node("Reshape", ["repeated", "by_frame"], ["mean"]),
+        node("Equal", ["mean", "mean"], ["is_frame"]),
+        node("Cast", ["is_frame"], ["mask"], to=TensorProto.FLOAT),
+        node("Gather", ["scales", "zero"], ["noise_scale"]),
+    ]
+    if noise:
+        nodes += [
+            node("RandomNormalLike", ["encoded"], ["noise_of_durations"]),
+            node("Mul", ["noise_of_durations", "small"], ["durations"]),
+            node("RandomNormalLike", ["mean"], ["noise"]),
+            node("Mul", ["noise", "deviation"], ["scaled_once"]),
+            node("Mul", ["scaled_once", "noise_scale"], ["scaled_twice"]),
+            node("Add", ["mean", "scaled_twice"], ["latent"]),
+        ]
+    else:
+        nodes.append(node("Identity", ["mean"], ["latent"]))
+    nodes += [
+        node("Conv", ["latent", "flow"], ["flown"], pads=[2, 2]),
+        node("Mul", ["flown", "mask"], ["masked"]),
+    ]
+    if speakers > 1:
+        constants["speakers"] = np.linspace(0.1, 0.9, speakers, dtype=np.float32).reshape(speakers, 1)
+        nodes += [
+            node("Gather", ["speakers", "sid"], ["speaker"]),
+            node("Unsqueeze", ["speaker", "axes_2"], ["g"]),
+            node("Add", ["masked", "g"], ["conditioned"]),
+        ]
+    nodes += [
+        node("ConvTranspose", ["conditioned" if speakers > 1 else "masked", "decoder"], ["wave"], strides=[HOP]),
+        node("Tanh", ["wave"], ["output"]),
+    ]
+    inputs = [
+        helper.make_tensor_value_info("input", TensorProto.INT64, [1, "phonemes"]),
+        helper.make_tensor_value_info("input_lengths", TensorProto.INT64, [1]),
+        helper.make_tensor_value_info("scales", TensorProto.FLOAT, [3]),
+    ]
+    if speakers > 1:
+        inputs.append(helper.make_tensor_value_info("sid", TensorProto.INT64, [1]))
+    graph = helper.make_graph(
+        nodes,
+        "tiny voice",
+        inputs,
+        [helper.make_tensor_value_info("output", TensorProto.FLOAT, [1, 1, "samples"])],
+        [numpy_helper.from_array(value, name) for name, value in constants.items()],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 15)], ir_version=8)
+
+
+def save_voice(folder: Path, model: onnx.ModelProto, speakers: int) -> Voice:
+    """The voice as a model's folder holds it, loaded."""
+    onnx.save(model, str(folder / "tiny.onnx"))
+    described = {
+        "audio": {"sample_rate": 16000},
+        "espeak": {"voice": "en-us"},
+        "inference": {"noise_scale": 0.6, "length_scale": 1, "noise_w": 0.8},
+        "language": {"code": "en_US"},
+        "num_symbols": 256,
+        "num_speakers": speakers,
+        "speaker_id_map": {f"speaker {n}": n for n in range(speakers)} if speakers > 1 else {},
+        "phoneme_id_map": {chr(code): [code] for code in range(32, 127)} | {"_": [0], "^": [1], "$": [2]},
+    }
+    (folder / "tiny.onnx.json").write_text(json.dumps(described), encoding="utf-8")
+    return Voice(folder, "tiny", device="cpu", threads=1)
+
+
+def rendered(voice: Voice, ids: list[int], manner: Manner = STILL) -> np.ndarray:
+    return np.concatenate(list(voice.render(ids, manner)))
+
+
+IDS = list(range(3, 60))
+
+
+def test_the_cut_is_found_by_shape_and_not_by_name() -> None:
+    """Behind the last noise: latent, mask, and the speaker's embedding where there are several."""
+    assert find_cut(tiny_voice(speakers=1).graph).latent == "latent"
+    assert set(find_cut(tiny_voice(speakers=1).graph).others) == {"mask"}
+    assert set(find_cut(tiny_voice(speakers=3).graph).others) == {"mask", "g"}
+
+
+def test_a_graph_without_noise_has_no_cut(tmp_path: Path) -> None:
+    """The reason is told here, None by the child process."""
+    model = tiny_voice(speakers=1, noise=False)
+    with pytest.raises(NoCut):
+        find_cut(model.graph)
+    onnx.save(model, str(tmp_path / "voice.onnx"))
+    assert split_voice(tmp_path / "voice.onnx", tmp_path) is None
+
+
+def test_a_file_that_is_no_graph_is_named(tmp_path: Path) -> None:
+    """The child process's failure becomes an error here."""
+    broken = tmp_path / "broken.onnx"
+    broken.write_bytes(b"not a graph")
+    with pytest.raises(RuntimeError, match=r"broken\.onnx"):
+        split_voice(broken, tmp_path)
+
+
+def test_several_speakers_keep_their_own_voice_in_every_chunk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Joined chunks equal the whole for each speaker; a speaker is found by name or number."""
+    voice = save_voice(tmp_path, tiny_voice(speakers=3), 3)
+    assert voice.speakers == ["speaker 0", "speaker 1", "speaker 2"]
+    assert [voice.speaker_number(each) for each in (None, 2, "1", "speaker 2")] == [0, 2, 1, 2]
+    assert [voice.speaker_number(each) for each in (3, -1, "nobody")] == [None] * 3
+    heard = []
+    for number in range(3):
+        manner = Manner(speaker=number, noise_scale=0, noise_w_scale=0)
+        joined = rendered(voice, IDS, manner)
+        monkeypatch.setattr(voice, "_plan", chunks.whole)
+        assert len(list(voice.render(IDS, manner))) == 1
+        np.testing.assert_allclose(joined, rendered(voice, IDS, manner), atol=1e-6)
+        monkeypatch.setattr(voice, "_plan", chunks.plan)
+        assert len(list(voice.render(IDS, manner))) > 3
+        assert len(joined) == len(IDS) * FRAMES_PER_PHONEME * HOP
+        heard.append(joined)
+    assert not np.allclose(heard[0], heard[1])
+    assert not np.allclose(heard[1], heard[2])
+
+
+def test_noise_is_drawn_once_for_all_chunks(tmp_path: Path) -> None:
+    """It is part of the latent: two renderings differ, neither has a seam."""
+    voice = save_voice(tmp_path, tiny_voice(speakers=1), 1)
+    noisy = Manner(noise_scale=1, noise_w_scale=0)
+    assert not np.allclose(rendered(voice, IDS, noisy), rendered(voice, IDS, noisy))
+    assert np.array_equal(rendered(voice, IDS), rendered(voice, IDS))
+
+
+def test_a_voice_that_cannot_be_cut_runs_whole(tmp_path: Path) -> None:
+    """One piece, of the same length as if it had been cut."""
+    voice = save_voice(tmp_path, tiny_voice(speakers=1, noise=False), 1)
+    voice.warm_up()
+    (audio,) = list(voice.render(IDS, STILL))
+    assert len(audio) == len(IDS) * FRAMES_PER_PHONEME * HOP
+
+
+def test_nothing_of_the_cut_graph_stays_on_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The two halves are deleted once they are loaded."""
+    halves = tmp_path / "tmp"
+    halves.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(halves))
+    save_voice(tmp_path, tiny_voice(speakers=1), 1)
+    assert list(halves.iterdir()) == []
