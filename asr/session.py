@@ -113,8 +113,8 @@ class AsrSession:
         """Samples given to the detector: whole hops."""
         self._scored = 0
         """Samples whose probability has come back."""
-        self._waiting: deque[tuple[int, Callable[[], None]]] = deque()
-        """What the client asked for, and the number of scored samples from which it can be done."""
+        self._waiting: deque[tuple[int, int, Callable[[int], None]]] = deque()
+        """What the client asked for: the scored samples from which it can be done, and where its audio then ended."""
 
         self._open: Utterance | None = None
         self._ended: deque[Utterance | EmptyFinalize] = deque()
@@ -175,14 +175,14 @@ class AsrSession:
     def drain(self) -> None:
         """Finish the utterance that is open, if any, then close with 1012."""
         self._draining = True
-        self._when_scored(self._end_if_drained)
+        self._when_scored(lambda _: self._end_if_drained())
 
     def hurry(self) -> None:
         """End the open utterance here, deliver its final, then close with 1012."""
         self._draining = True
         self._flush_decoder()
         self._when_scored(self._end_open_utterance)
-        self._when_scored(self._end_if_drained)
+        self._when_scored(lambda _: self._end_if_drained())
 
     def released(self) -> None:
         """Cancel everything of this stream."""
@@ -237,14 +237,15 @@ class AsrSession:
         if self._decoder is not None:
             self._hear(self._decoder.flush())
 
-    def _when_scored(self, action: Callable[[], None]) -> None:
-        """Do it once all audio received so far has been scored."""
-        self._waiting.append((self._submitted, action))
+    def _when_scored(self, action: Callable[[int], None]) -> None:
+        """Do it once all audio received so far has been scored; `action` is given where that audio ends."""
+        self._waiting.append((self._submitted, self._audio.end, action))
         self._do_what_waits()
 
     def _do_what_waits(self) -> None:
         while self._waiting and self._waiting[0][0] <= self._scored:
-            self._waiting.popleft()[1]()
+            _, here, action = self._waiting.popleft()
+            action(here)
 
     def _on_scores(self, scores: Probabilities | Exception) -> None:
         if self._released:
@@ -332,12 +333,12 @@ class AsrSession:
             )
         )
 
-    def _finalize(self) -> None:
+    def _finalize(self, here: int) -> None:
         if not self._open_what_is_pending():
-            self._ended.append(EmptyFinalize(self._audio.end, time.monotonic()))
+            self._ended.append(EmptyFinalize(here, time.monotonic()))
             self._send_finals()
         else:
-            self._end_open_utterance(from_finalize=True)
+            self._end_open_utterance(here, from_finalize=True)
 
     def _open_what_is_pending(self) -> bool:
         """Whether there is an open utterance; speech too short to have opened one opens it now."""
@@ -345,23 +346,23 @@ class AsrSession:
             self._start_utterance(start)
         return self._open is not None
 
-    def _end_open_utterance(self, *, from_finalize: bool = False) -> None:
+    def _end_open_utterance(self, here: int, *, from_finalize: bool = False) -> None:
         if self._open_what_is_pending():
             utterance, self._open = cast(Utterance, self._open), None
-            self._endpointer.reset(self._audio.end)
-            self._close_utterance(utterance, self._audio.end, from_finalize=from_finalize)
+            self._endpointer.reset(here)
+            self._close_utterance(utterance, here, from_finalize=from_finalize)
 
-    def _reset(self) -> None:
+    def _reset(self, here: int) -> None:
         utterance, self._open = self._open, None
         self._newest = None
         dropped = 0
         if utterance is not None:
             self._scheduler.cancel(utterance)
-            self._committed = self._audio.end
+            self._committed = here
             dropped = self._committed - utterance.start
             self._dropped += dropped
             self._metrics.utterances.labels("dropped").inc()
-        self._endpointer.reset(self._audio.end)
+        self._endpointer.reset(here)
         self._apply_endpointing()
         self._connection.send(
             wire.ResetDone(
@@ -476,8 +477,8 @@ class AsrSession:
 
     # The end of the stream
 
-    def _end_stream(self) -> None:
-        self._end_open_utterance()
+    def _end_stream(self, here: int) -> None:
+        self._end_open_utterance(here)
         if not self._ended:
             self._send_done()
 

@@ -165,6 +165,21 @@ async def test_an_empty_finalize_is_answered_in_its_turn_as_of_where_it_was_aske
     assert empty.end_time == pytest.approx(2.0)
 
 
+async def test_finalize_and_reset_hold_for_what_was_sent_before_them(bench: Bench) -> None:
+    """Audio that arrives before they are carried out belongs to what follows."""
+    bench.hear(2, loud=True)
+    bench.say("finalize")
+    bench.hear(2, loud=True)
+    bench.say("reset")
+    bench.hear(2, loud=True)
+    bench.say("close")
+    done = (await bench.until(wire.Done))[0]
+    ends = [final.end_time for final in bench.connection.of(wire.Final)]
+    assert ends == [pytest.approx(2.0), pytest.approx(6.0)]
+    assert bench.connection.of(wire.ResetDone)[0].dropped_seconds == pytest.approx(2.0, abs=0.1)
+    assert adds_up(done)
+
+
 async def test_reset_drops_the_utterance_and_says_how_much(bench: Bench) -> None:
     """No final comes for it; its seconds are dropped, not speech."""
     bench.hear(2, loud=True)
