@@ -8,8 +8,6 @@ moment is the stream's deadline. A stream that has audio enough ahead is left al
 from __future__ import annotations
 
 import logging
-import math
-import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -17,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from serving.audio import Samples
+from serving.worker import Worker
 from tts.metrics import TtsMetrics
 from tts.voice import Manner
 
@@ -68,7 +67,7 @@ class ListenerStream:
         return max(self.plays_until, self.sentences[0].queued)
 
 
-class Engine:
+class Engine(Worker):
     """Renders the sentences of all streams on one thread."""
 
     def __init__(
@@ -80,35 +79,18 @@ class Engine:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """`post(callback, *args)` runs a callback on the event loop."""
+        super().__init__("tts engine")
         self._ahead_s = ahead_s
         self._post = post
         self._metrics = metrics
         self._clock = clock
-        self._busy: dict[ListenerStream, None] = {}
-        self._changed = threading.Condition()
-        self._started = False
-        self._stopping = False
-        self._busy_since: float | None = None
-        self._thread = threading.Thread(target=self._work, name="tts engine", daemon=True)
-
-    def start(self) -> None:
-        """Start the engine's thread."""
-        self._thread.start()
-        self._started = True
-
-    def stop(self) -> None:
-        """Stop after the running chunk; what waits is not rendered."""
-        with self._changed:
-            self._stopping = True
-            self._changed.notify()
-        if self._thread.is_alive():
-            self._thread.join()
+        self._waiting: dict[ListenerStream, None] = {}
 
     def submit(self, stream: ListenerStream, sentence: Sentence) -> None:
         """Queue a sentence behind those of the same stream."""
         with self._changed:
             stream.sentences.append(sentence)
-            self._busy[stream] = None
+            self._waiting[stream] = None
             self._changed.notify()
 
     def cancel(self, stream: ListenerStream, owner: object, seconds: float = 0.0) -> None:
@@ -124,7 +106,7 @@ class Engine:
             played = min(stream.plays_until, self._clock())
             stream.plays_until = max(stream.plays_until - seconds, played)
             if not stream.sentences:
-                self._busy.pop(stream, None)
+                self._waiting.pop(stream, None)
 
     def forget(self, stream: ListenerStream) -> None:
         """Drop everything of a stream that has ended."""
@@ -132,19 +114,12 @@ class Engine:
             for sentence in stream.sentences:
                 sentence.cancelled = True
             stream.sentences.clear()
-            self._busy.pop(stream, None)
+            self._waiting.pop(stream, None)
 
     def depth(self) -> int:
         """Sentences that wait or are being rendered."""
         with self._changed:
-            return sum(len(stream.sentences) for stream in self._busy)
-
-    def seconds_stuck(self) -> float:
-        """For how long the running call has run; 0 while idle, and without end once the thread is gone."""
-        if self._started and not self._stopping and not self._thread.is_alive():
-            return math.inf
-        since = self._busy_since
-        return 0.0 if since is None else time.monotonic() - since
+            return sum(len(stream.sentences) for stream in self._waiting)
 
     def _work(self) -> None:
         while True:
@@ -158,30 +133,29 @@ class Engine:
     def _next(self) -> tuple[ListenerStream, Sentence] | None:
         """The stream with the earliest deadline that has not enough ahead, and its sentence; the lock is held."""
         horizon = self._clock() + self._ahead_s
-        waiting = [stream for stream in self._busy if stream.plays_until < horizon]
+        waiting = [stream for stream in self._waiting if stream.plays_until < horizon]
         if not waiting:
             return None
         first = min(waiting, key=ListenerStream.deadline)
         return first, first.sentences[0]
 
     def _until_somebody_needs_more(self) -> float | None:
-        if not self._busy:
+        if not self._waiting:
             return None
-        soonest = min(stream.plays_until for stream in self._busy)
+        soonest = min(stream.plays_until for stream in self._waiting)
         return max(0.001, soonest - self._ahead_s - self._clock())
 
     def _render_chunk(self, stream: ListenerStream, sentence: Sentence) -> None:
-        started = self._busy_since = time.monotonic()
         outcome: Samples | Exception | None
-        try:
-            if sentence.chunks is None:
-                self._metrics.queue_wait.observe(started - sentence.queued)
-                sentence.chunks = _chunks(sentence)
-            outcome = next(sentence.chunks, None)
-        except Exception as error:
-            log.exception("a sentence could not be rendered")
-            outcome = error
-        self._busy_since = None
+        with self._busy() as started:
+            try:
+                if sentence.chunks is None:
+                    self._metrics.queue_wait.observe(started - sentence.queued)
+                    sentence.chunks = _chunks(sentence)
+                outcome = next(sentence.chunks, None)
+            except Exception as error:
+                log.exception("a sentence could not be rendered")
+                outcome = error
         self._metrics.chunk.observe(time.monotonic() - started)
         with self._changed:
             if sentence.cancelled:
@@ -189,7 +163,7 @@ class Engine:
             if outcome is None or isinstance(outcome, Exception):
                 stream.sentences.popleft()
                 if not stream.sentences:
-                    self._busy.pop(stream, None)
+                    self._waiting.pop(stream, None)
             else:
                 self._account(stream, sentence, len(outcome) / sentence.voice.sample_rate)
             self._post(sentence.deliver, outcome)
