@@ -154,6 +154,20 @@ async def test_cancel_without_an_id_stops_all(bench: Bench) -> None:
     assert all(each.seconds_sent == 0 for each in bench.connection.of(wire.Cancelled))
 
 
+async def test_cancel_counts_only_what_the_client_can_have_heard() -> None:
+    """Audio that was still waiting for the socket is in no total."""
+    bench = Bench(ahead_s=0.01)
+    bench.engine.start()
+    bench.say("synthesize", text="word " * 2000, request_id="a")
+    await eventually(lambda: len(bench.connection.audio) >= 2)
+    already = bench.connection.audio.pop(0)  # this frame has reached the socket
+    bench.say("cancel", request_id="a")
+    assert bench.connection.of(wire.Cancelled)[0].seconds_sent == pytest.approx(already[2])
+    bench.say("close")
+    assert bench.connection.of(wire.Done)[0].audio_seconds == pytest.approx(already[2])
+    bench.engine.stop()
+
+
 @pytest.mark.parametrize(
     ("message", "code"),
     [
