@@ -46,8 +46,8 @@ TOKENS_PER_SECOND = 12
 TOKENS_AT_LEAST = 16
 DETECT = "auto"
 """Language setting that leaves it to the model."""
-MAX_LENGTH = 448
-"""Tokens that the decoder has positions for."""
+MAX_NEW_TOKENS = 224
+"""Half of the positions that the decoder has; the other half is for what stands before."""
 PROMPT_TOKENS = 160
 """Of the prompt, hotwords and context together; the model's own limit is 223."""
 
@@ -174,14 +174,22 @@ class WhisperEngine:
 
     def _decode_in_context(self, items: list[_Item]) -> None:
         """Set the hypotheses of what makes sense as the continuation of the words before it; leave the others."""
-        pairs = [(item, self._continuation(item)) for item in items if item.request.context]
-        if not pairs:
+        followers = [item for item in items if item.request.context]
+        if not followers:
             return
-        self._decode([continuation for _, continuation in pairs], beam_size=self._beam_size)
-        for item, continuation in pairs:
+        # Noise after speech reads as more speech: whether there is any is asked of the utterance alone, by one token.
+        self._decode(followers, beam_size=1, most_tokens=1)
+        spoken = [item for item in followers if item.hypothesis.no_speech <= NO_SPEECH]
+        for item in followers:
+            item.hypothesis = _NOTHING
+        if not spoken:
+            return
+        continuations = [self._continuation(item) for item in spoken]
+        self._decode(continuations, beam_size=self._beam_size)
+        for item, continuation in zip(spoken, continuations, strict=True):
             heard = continuation.hypothesis
             again = repeats_itself(f"{continuation.forced} {heard.text}")
-            if heard.text and not heard.suspect and not heard.made_up and not again:
+            if heard.text and not heard.suspect and not again:
                 item.hypothesis, item.language = heard, continuation.language
 
     def _continuation(self, item: _Item) -> _Item:
@@ -191,14 +199,26 @@ class WhisperEngine:
         samples = np.concatenate((context.samples, item.request.samples))
         return _Item(item.request, raw_log_mel(samples, self._bands), forced=context.text)
 
-    def _decode(self, items: list[_Item], *, beam_size: int, readings: int = 1, full_window: bool = False) -> None:
-        """Set each item's hypothesis, batched as CTranslate2 wants it: by prompts of equal length."""
+    def _decode(
+        self,
+        items: list[_Item],
+        *,
+        beam_size: int,
+        readings: int = 1,
+        most_tokens: int = MAX_NEW_TOKENS,
+        full_window: bool = False,
+    ) -> None:
+        """Set each item's hypothesis, in batches as CTranslate2 wants them: of prompts of one shape."""
         states = self._full_states(items) if full_window else self._states(items)
         self._set_languages(items, states)
         prompts = [self._prompt(item) for item in items]
-        for length in sorted({len(prompt) for prompt in prompts}):
-            rows = [row for row, prompt in enumerate(prompts) if len(prompt) == length]
+        shapes = [(len(prompt), prompt.index(self._sot)) for prompt in prompts]
+        for shape in sorted(set(shapes)):
+            rows = [row for row, each in enumerate(shapes) if each == shape]
             group = [items[row] for row in rows]
+            # What is forced counts as new, and CTranslate2 takes at most half of max_length for what is new.
+            new = min(MAX_NEW_TOKENS, max(len(self._encode(item.forced)) + item.token_cap for item in group))
+            new = min(new, most_tokens)
             results = self._model.generate(
                 ctranslate2.StorageView.from_array(states[rows]),
                 [prompts[row] for row in rows],
@@ -206,7 +226,7 @@ class WhisperEngine:
                 num_hypotheses=readings,
                 patience=1,
                 length_penalty=1,
-                max_length=min(MAX_LENGTH, length + max(item.token_cap for item in group)),
+                max_length=min(2 * MAX_NEW_TOKENS, max(2 * new, new + shape[0])),
                 return_scores=True,
                 return_no_speech_prob=True,
                 suppress_blank=True,
@@ -240,7 +260,7 @@ class WhisperEngine:
         forced = len(self._encode(item.forced))
         text, *alternatives = (self._text(ids[forced:]) for ids in result.sequences_ids)
         ids = result.sequences_ids[0]
-        new = len(ids) - forced
+        new = max(0, len(ids) - forced)
         return _Hypothesis(
             text=text,
             # The score is divided by the tokens without the end token (length penalty 1), its sum includes it.
