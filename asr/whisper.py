@@ -33,11 +33,10 @@ LOW_LOGPROB = -0.9
 """Mean log-probability of a token under which the guard decodes again."""
 HIGH_COMPRESSION = 2.0
 """Compression ratio of the text over which the guard decodes again: it repeats itself."""
-NO_SPEECH = 0.6
-"""Probability of `<|nospeech|>` over which an unlikely text is taken for made up (openai/whisper's own value)."""
-NO_SPEECH_LOGPROB = -0.7
-"""The text is unlikely under this mean log-probability. With silence behind the window the two tell noise (over 0.8,
-under -0.9) from speech (under 0.5) better than in Whisper's own window, whose threshold is -1.0."""
+NO_SPEECH = ((0.6, -1.0), (0.8, -0.5))
+"""Probability of `<|nospeech|>` and mean log-probability: over the one and under the other, a text is made up. The
+first pair is openai/whisper's own. The second is for the silence behind our windows, which tells the two better
+apart: noise, typing, breath and music have 0.82 to 0.97 there, speech under 0.55, lone or noisy words up to 0.75."""
 
 PARTIAL_BEAM = 3
 """Readings that a partial is searched with: they tell which of its words are sure (asr/agreement.py)."""
@@ -84,7 +83,7 @@ class _Hypothesis:
 
     @property
     def made_up(self) -> bool:
-        return self.no_speech > NO_SPEECH and self.logprob < NO_SPEECH_LOGPROB
+        return any(self.no_speech > probability and self.logprob < logprob for probability, logprob in NO_SPEECH)
 
 
 _NOTHING = _Hypothesis("", 0.0, 0.0, False)
@@ -179,7 +178,7 @@ class WhisperEngine:
             return
         # Noise after speech reads as more speech: whether there is any is asked of the utterance alone, by one token.
         self._decode(followers, beam_size=1, most_tokens=1)
-        spoken = [item for item in followers if item.hypothesis.no_speech <= NO_SPEECH]
+        spoken = [item for item in followers if item.hypothesis.no_speech <= NO_SPEECH[0][0]]
         for item in followers:
             item.hypothesis = _NOTHING
         if not spoken:
