@@ -1,0 +1,184 @@
+"""The recogniser and the voice detector on real speech, without the service around them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import jiwer
+import numpy as np
+import pytest
+import soundfile
+from whisper_normalizer.english import EnglishTextNormalizer
+
+from asr.engine import SAMPLE_RATE, Context, Options, Request, Transcript
+from asr.mel import MelCache
+from asr.vad import HOP, SileroVad
+from asr.whisper import WhisperEngine
+from serving.audio import Samples
+from tests.conftest import DATA
+
+pytestmark = pytest.mark.model
+
+ENGLISH = Options(language=None)
+CLIPS = [json.loads(line) for line in (DATA / "speech" / "manifest.jsonl").read_text(encoding="utf-8").splitlines()]
+
+
+@pytest.fixture(scope="module")
+def engine(models_dir: Path) -> WhisperEngine:
+    """The CPU's default model."""
+    return WhisperEngine(models_dir / "whisper-tiny.en", device="cpu", compute_type="int8", threads=0, beam_size=5)
+
+
+@pytest.fixture(scope="module")
+def vad(models_dir: Path) -> SileroVad:
+    """The voice detector."""
+    return SileroVad(models_dir / "silero-vad")
+
+
+def read(clip: dict[str, str]) -> Samples:
+    """The samples of a clip."""
+    samples, rate = soundfile.read(DATA / "speech" / clip["audio"], dtype="float32")
+    assert rate == SAMPLE_RATE
+    return np.asarray(samples, np.float32)
+
+
+def final(engine: WhisperEngine, samples: Samples, context: Context | None = None) -> Transcript:
+    """The words of one utterance for good."""
+    return engine.transcribe([Request(samples, True, ENGLISH, context=context)])[0]
+
+
+def errors(reference: str, hypothesis: str) -> float:
+    """Word error rate after Whisper's English normalisation."""
+    normalise = EnglishTextNormalizer()
+    return float(jiwer.wer(normalise(reference), normalise(hypothesis)))
+
+
+def typing(seconds: float) -> Samples:
+    """Key strokes: short bursts of noise that ring."""
+    random = np.random.default_rng(3)
+    audio = np.zeros(int(seconds * SAMPLE_RATE), np.float32)
+    for start in range(2000, len(audio) - 1000, 2300):
+        decay = np.exp(-np.arange(320) / 60)
+        ring = np.sin(np.arange(320) * random.uniform(0.3, 1.8))
+        audio[start : start + 320] = 0.4 * decay * (0.5 * random.standard_normal(320) + 0.5 * ring)
+    return audio
+
+
+def test_a_batch_hears_what_each_hears_alone(engine: WhisperEngine) -> None:
+    """Utterances of different lengths share an encoder window and still read the same, in their order."""
+    normalise = EnglishTextNormalizer()
+    requests = [Request(read(clip), True, ENGLISH) for clip in CLIPS[:5]]
+    alone = [normalise(engine.transcribe([request])[0].text) for request in requests]
+    assert [normalise(each.text) for each in engine.transcribe(requests)] == alone
+
+
+def test_a_batch_of_unlike_prompts_keeps_its_order(engine: WhisperEngine) -> None:
+    """Prompts of different lengths can't be decoded together; each result still finds its request."""
+    prompts = ["", "The fence.", "A lobster, however, is a crayfish.", "", "The fence."]
+    requests = [
+        Request(read(clip), True, Options(None, prompt=prompt)) for clip, prompt in zip(CLIPS, prompts, strict=False)
+    ]
+    normalise = EnglishTextNormalizer()
+    alone = [normalise(engine.transcribe([request])[0].text) for request in requests]
+    assert [normalise(each.text) for each in engine.transcribe(requests)] == alone
+
+
+def test_the_clips_are_heard(engine: WhisperEngine) -> None:
+    """Whole clips, short windows: less than one word in seven wrong, and each with a plausible confidence."""
+    heard = [final(engine, read(clip)) for clip in CLIPS]
+    assert errors(" ".join(clip["text"] for clip in CLIPS), " ".join(each.text for each in heard)) < 1 / 7
+    assert all(0.3 < each.confidence <= 1 and each.language == "en" for each in heard)
+
+
+def test_nothing_is_said_twice_behind_a_short_utterance(engine: WhisperEngine) -> None:
+    """What the silence behind a window is for: without it some clips are read twice over."""
+    for clip in CLIPS:
+        words = len(final(engine, read(clip)).text.split())
+        assert words < 1.4 * len(clip["text"].split()) + 2
+
+
+def test_features_of_partials_serve_the_final(engine: WhisperEngine) -> None:
+    """An utterance's cache changes no word, though the final ends before the newest partial did."""
+    samples, features = read(CLIPS[0]), MelCache()
+    for end in range(SAMPLE_RATE, len(samples), SAMPLE_RATE):
+        engine.transcribe([Request(samples[:end], False, ENGLISH, features)])
+    shorter = samples[:-3000]
+    cached = engine.transcribe([Request(shorter, True, ENGLISH, features)])[0]
+    assert cached.text == final(engine, shorter).text
+
+
+def test_a_partial_tells_its_other_readings(engine: WhisperEngine) -> None:
+    """They are what a stable prefix is made from."""
+    partial = engine.transcribe([Request(read(CLIPS[1])[: 2 * SAMPLE_RATE], False, ENGLISH)])[0]
+    assert partial.text
+    assert len(partial.alternatives) == 2
+
+
+def test_context_goes_before_and_is_not_said_again(engine: WhisperEngine) -> None:
+    """The second half of a sentence in the context of the first: only its own words come back."""
+    clip = next(clip for clip in CLIPS if clip["text"].startswith("some sung out"))
+    samples = read(clip)
+    middle = 3 * SAMPLE_RATE
+    first = final(engine, samples[:middle])
+    second = final(engine, samples[middle:], Context(samples[:middle], first.text))
+    assert errors(clip["text"], f"{first.text} {second.text}") < 0.4
+    assert len(second.text.split()) < len(clip["text"].split())
+
+
+@pytest.mark.parametrize("before", [False, True], ids=["alone", "after speech"])
+@pytest.mark.parametrize("kind", ["silence", "hiss", "typing"])
+def test_no_words_where_nobody_speaks(engine: WhisperEngine, kind: str, before: bool) -> None:
+    """Even where the voice detector was deceived, and even with somebody's words right before."""
+    hiss = 0.05 * np.random.default_rng(5).standard_normal(2 * SAMPLE_RATE).astype(np.float32)
+    sound = {"silence": np.zeros_like(hiss), "hiss": hiss, "typing": typing(2)}[kind]
+    speech = read(CLIPS[1])
+    context = Context(speech, final(engine, speech).text) if before else None
+    heard = final(engine, sound, context)
+    assert (heard.text, heard.confidence) == ("", 0.0)
+    assert engine.transcribe([Request(sound, False, ENGLISH)])[0].text == ""
+
+
+def test_lone_words_are_not_taken_for_noise(engine: WhisperEngine) -> None:
+    """Two words by themselves, under a second with the silence before them."""
+    clip = next(clip for clip in CLIPS if clip["text"].startswith("i have none"))
+    assert final(engine, read(clip)[: int(0.9 * SAMPLE_RATE)]).text == "I have"
+
+
+def test_an_english_model_knows_english(engine: WhisperEngine) -> None:
+    """And takes `auto`, which then needs no detection."""
+    assert engine.languages == {"en", "auto"}
+    auto = engine.transcribe([Request(read(CLIPS[0]), True, Options(language="auto"))])[0]
+    assert auto.language == "en"
+
+
+def test_as_much_speech_as_an_utterance_can_hold(engine: WhisperEngine) -> None:
+    """28 s fill the window: everything up to the last word is heard."""
+    clips = [read(clip) for clip in CLIPS[:6]]
+    samples = np.concatenate(clips)[: 28 * SAMPLE_RATE]
+    reference = " ".join(clip["text"] for clip in CLIPS[:6])
+    whole = len(samples) == sum(map(len, clips))
+    words = final(engine, samples).text.split()
+    assert len(words) > (0.8 if whole else 0.6) * len(reference.split())
+
+
+def test_streams_scored_together_score_as_if_alone(vad: SileroVad) -> None:
+    """Each stream keeps its own state, whoever shares its calls."""
+    streams = [read(clip)[: 40 * HOP].reshape(-1, HOP) for clip in CLIPS[:3]]
+    alone = []
+    for hops in streams:
+        state = vad.new_state()
+        alone.append([float(vad.step([state], hop[np.newaxis])[0]) for hop in hops])
+    states = [vad.new_state() for _ in streams]
+    together = np.stack([vad.step(states, np.stack([hops[at] for hops in streams])) for at in range(40)], axis=1)
+    np.testing.assert_allclose(together, alone, atol=1e-5)
+
+
+def test_speech_scores_high_and_silence_low(vad: SileroVad) -> None:
+    """With the state kept from hop to hop."""
+    state = vad.new_state()
+    quiet = [float(vad.step([state], np.zeros((1, HOP), np.float32))[0]) for _ in range(30)]
+    hops = read(CLIPS[1])[: 100 * HOP].reshape(-1, HOP)
+    loud = [float(vad.step([state], hop[np.newaxis])[0]) for hop in hops]
+    assert max(quiet) < 0.2
+    assert np.mean(np.array(loud) > 0.5) > 0.6
