@@ -1,0 +1,95 @@
+"""`python -m tts` as a process of its own: its memory, its listeners, its end."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import sys
+from pathlib import Path
+
+import pytest
+
+from chorus.aio import connect_tts
+from chorus.speech import speak
+from chorus.tts import Audio
+from chorus.wire import tts as wire
+from tests.conftest import ROOT
+
+pytestmark = pytest.mark.model
+
+MOST_RSS_MB = 350
+TEXTS = [
+    "Yes, of course.",
+    "The weather tomorrow will be sunny with a light breeze from the west after noon today.",
+    "If you would like to change your reservation, please tell me the new date and the number of guests, "
+    "and I will look for a free table near the window for you and your friends.",
+]
+
+
+def free_port() -> int:
+    """A port that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def memory_mb(pid: int, field: str) -> float:
+    """A figure of the kernel's about a process: VmRSS now, VmHWM at its most."""
+    for line in Path(f"/proc/{pid}/status").read_text(encoding="utf-8").splitlines():
+        if line.startswith(field):
+            return int(line.split()[1]) / 1024
+    raise AssertionError(field)
+
+
+async def until_it_listens(port: int) -> None:
+    """Wait for the stream port to open; the time is a safety net, not a claim."""
+    async with asyncio.timeout(120):
+        while True:
+            try:
+                _, writer = await asyncio.open_connection("127.0.0.1", port)
+            except OSError:
+                await asyncio.sleep(0.05)
+            else:
+                writer.close()
+                await writer.wait_closed()
+                return
+
+
+async def test_memory_is_bounded_and_sigterm_ends_it(models_dir: Path) -> None:
+    """Short and long sentences, four at once, and a text that never ends leave it below its limit; then it exits 0."""
+    port = free_port()
+    environment = {
+        **os.environ,
+        "PYTHONPATH": f"{ROOT}:{ROOT / 'client'}",
+        "MODELS_DIR": str(models_dir),
+        "TTS_HOST": "127.0.0.1",
+        "TTS_PORT": str(port),
+        "TTS_ADMIN_PORT": "0",
+        "TTS_VOICES": "en_US-joe-medium",
+    }
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "tts", env=environment, stderr=asyncio.subprocess.DEVNULL
+    )
+    url = f"ws://127.0.0.1:{port}"
+    try:
+        await until_it_listens(port)
+        for _ in range(3):
+            spoken = await asyncio.gather(*(speak(text, url) for text in [*TEXTS, TEXTS[1]]))
+            assert all(each.seconds > 0.5 for each in spoken)
+        async with connect_tts(url, speed=0.25) as stream:
+            await stream.send(stream.protocol.synthesize("word " * 400, "endless"))
+            while not isinstance(await stream.receive(), Audio):
+                pass
+            await stream.send(stream.protocol.cancel("endless"))
+            while not isinstance(await stream.receive(), wire.Cancelled):
+                pass
+        assert memory_mb(process.pid, "VmRSS") < MOST_RSS_MB
+        assert memory_mb(process.pid, "VmHWM") < MOST_RSS_MB
+        process.send_signal(signal.SIGTERM)
+        assert await asyncio.wait_for(process.wait(), 30) == 0
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
