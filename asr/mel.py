@@ -6,6 +6,7 @@ Equal to `faster_whisper.feature_extractor` (itself after openai/whisper `audio.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import lru_cache
 
 import numpy as np
@@ -15,6 +16,8 @@ from asr.engine import SAMPLE_RATE
 from serving.audio import Samples
 
 Mel = npt.NDArray[np.float32]
+LogMel = Callable[[Samples, int, int], Mel]
+"""Computes what `raw_log_mel` does."""
 
 N_FFT = 400
 FRAME = 160
@@ -32,13 +35,16 @@ class MelCache:
         self._settled: Mel = np.zeros((0, 0), np.float32)
         """Frames that no later sample changes."""
 
-    def frames(self, samples: Samples, bands: int) -> Mel:
-        """`raw_log_mel` of the samples, which begin where those of the calls before did; `bands` never changes."""
+    def frames(self, samples: Samples, bands: int, compute: LogMel | None = None) -> Mel:
+        """`raw_log_mel` of the samples, which begin where those of the calls before did; `bands` never changes.
+
+        `compute` stands in for `raw_log_mel`, where a device does it.
+        """
         # A frame that sees past these samples takes silence there, so it is neither reused nor kept; nor is the
         # first one while there are too few samples to mirror.
         inside = max(0, (len(samples) - N_FFT // 2 - 1) // FRAME + 1)
         known = self._settled[:, :inside]
-        new = raw_log_mel(samples, bands, known.shape[1])
+        new = (compute or raw_log_mel)(samples, bands, known.shape[1])
         frames = np.concatenate((known, new), axis=1) if known.shape[1] else new
         if inside > self._settled.shape[1]:
             self._settled = frames[:, :inside]
@@ -51,15 +57,20 @@ def raw_log_mel(samples: Samples, bands: int, first: int = 0) -> Mel:
     What follows the samples is taken for silence; what precedes them is mirrored, as Whisper does.
     """
     half = N_FFT // 2
-    count = (len(samples) + half - 1) // FRAME + 1 if len(samples) else 0
+    count = frames_that_see(samples)
     if first >= count:
         return np.zeros((bands, 0), np.float32)
     mirrored = samples[half:0:-1] if len(samples) > half else np.zeros(half, np.float32)
     signal = np.concatenate((mirrored, samples, np.zeros(count * FRAME + half - len(samples), np.float32)))
     windows = np.lib.stride_tricks.sliding_window_view(signal, N_FFT)[first * FRAME :: FRAME][: count - first]
     power = np.abs(np.fft.rfft(windows * _hann(), axis=1).astype(np.complex64)) ** 2
-    mel: Mel = _filters(bands) @ power.T
+    mel: Mel = filters(bands) @ power.T
     return np.log10(np.maximum(mel, 1e-10))
+
+
+def frames_that_see(samples: Samples) -> int:
+    """How many frames see any of the samples."""
+    return (len(samples) + N_FFT // 2 - 1) // FRAME + 1 if len(samples) else 0
 
 
 def window(raw: Mel, frames: int) -> Mel:
@@ -77,7 +88,7 @@ def _hann() -> Samples:
 
 
 @lru_cache(maxsize=2)
-def _filters(bands: int) -> Mel:
+def filters(bands: int) -> Mel:
     """Slaney-style triangular bands (bands, 201), each of unit area."""
     frequencies = np.linspace(0, SAMPLE_RATE / 2, N_FFT // 2 + 1)
     edges = _mel_to_hz(np.linspace(0.0, _hz_to_mel(SAMPLE_RATE / 2), bands + 2))

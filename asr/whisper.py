@@ -19,7 +19,7 @@ import numpy.typing as npt
 import tokenizers
 
 from asr.engine import SAMPLE_RATE, Request, Transcript
-from asr.mel import FULL_WINDOW, Mel, MelCache, raw_log_mel, window
+from asr.mel import FULL_WINDOW, LogMel, Mel, MelCache, raw_log_mel, window
 from asr.repetition import repeats_itself
 
 PADDING = 200
@@ -128,6 +128,7 @@ class WhisperEngine:
         self._tokenizer = tokenizers.Tokenizer.from_file(str(model_dir / "tokenizer.json"))
         self._beam_size = beam_size
         self._bands: int = self._model.n_mels
+        self._log_mel = _log_mel_on(device)
         self._sot = self._token("<|startoftranscript|>")
         self._eot = self._token("<|endoftext|>")
         self._prev = self._token("<|startofprev|>")
@@ -147,7 +148,7 @@ class WhisperEngine:
         return [_transcript(item) for item in items]
 
     def _features(self, request: Request) -> Mel:
-        return (request.features or MelCache()).frames(request.samples, self._bands)
+        return (request.features or MelCache()).frames(request.samples, self._bands, self._log_mel)
 
     def _decode_partials(self, items: list[_Item]) -> None:
         beam_size = min(PARTIAL_BEAM, self._beam_size)
@@ -196,7 +197,7 @@ class WhisperEngine:
         context = item.request.context
         assert context is not None
         samples = np.concatenate((context.samples, item.request.samples))
-        return _Item(item.request, raw_log_mel(samples, self._bands), forced=context.text)
+        return _Item(item.request, self._log_mel(samples, self._bands, 0), forced=context.text)
 
     def _decode(
         self,
@@ -322,3 +323,12 @@ def _transcript(item: _Item) -> Transcript:
     hypothesis = item.hypothesis
     confidence = min(1.0, math.exp(hypothesis.logprob)) if hypothesis.text else 0.0
     return Transcript(hypothesis.text, confidence, item.language, hypothesis.alternatives, item.redone)
+
+
+def _log_mel_on(device: str) -> LogMel:
+    """Features by NumPy; on a GPU by torch, which only the GPU image has."""
+    if device != "cuda":
+        return raw_log_mel
+    from asr.mel_torch import TorchMel
+
+    return TorchMel(device)
