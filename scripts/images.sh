@@ -62,4 +62,6 @@ docker compose --progress plain build "$@" >"$log" 2>&1 || {
   tail -n 30 "$log" >&2
   die "the images could not be built; the whole log is $log"
 }
-docker images --format '{{.Repository}}:{{.Tag}}  {{.Size}}' | grep -E '^chorus/(asr|tts|nginx|models):' | sed 's/^/    /'
+for image in $(docker compose config --images | sort -u); do
+  docker images --format '    {{.Repository}}:{{.Tag}}  {{.Size}}' "$image"
+done
