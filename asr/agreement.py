@@ -3,7 +3,7 @@
 LocalAgreement-2 (Liu et al. 2020, as whisper_streaming applies it to Whisper) promises what two hypotheses in a
 row have in common from the start. That alone promises words that the recogniser hears wrong in the same way twice
 and that the final's wider search gets right. So here the other readings that the search ended with must agree
-too, and the two hypotheses lie at least a second of audio apart (docs/decisions/0003-stable-prefix.md).
+too, and the two hypotheses lie at least a second of audio apart (docs/decisions/0003-promises-are-kept-by-splicing.md).
 
 A promise once made is kept: where a later hypothesis reads otherwise, the promised words stay, and what follows
 them is taken from the hypothesis (`keep_promise`). Decoding again with the promised words forced would be dearer,
