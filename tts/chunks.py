@@ -8,7 +8,7 @@ from dataclasses import dataclass
 FIRST_FRAMES = 24
 """Of the first chunk: 0.28 s at 22050 Hz and a hop of 256."""
 LARGEST_FRAMES = 192
-"""2.2 s. Twice as many would save at most a twelfth of the work, hold others up for twice as long, and take 50 MB more."""
+"""2.2 s. Twice as many would save a twelfth of the work at most, hold others up twice as long, and take 50 MB more."""
 OVERLAP_FRAMES = 32
 """Frames that flow and decoder see on each side of a chunk: over 100 dB SNR against the whole rendering."""
 
