@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -10,7 +12,7 @@ import pytest
 from asr.settings import AsrSettings
 from serving.settings import ServiceSettings
 from tests.conftest import ROOT
-from tests.stack.conftest import compose_config, containers, docker
+from tests.stack.conftest import compose_config, containers, docker, scale
 from tts.settings import TtsSettings
 
 pytestmark = pytest.mark.stack
@@ -84,7 +86,26 @@ def test_every_service_is_healthy() -> None:
 def listed() -> dict[str, str]:
     """Every setting of .env.example and its default there."""
     text = (ROOT / ".env.example").read_text(encoding="utf-8")
-    return dict(re.findall(r"^# ([A-Z][A-Z0-9_]+)=(\S*)", text, re.M))
+    found = re.findall(r"^# ([A-Z][A-Z0-9_]+)=(\S*)", text, re.M)
+    return {name: value.strip('"') for name, value in found}
+
+
+def test_a_line_of_env_example_works_once_its_first_hash_is_gone(tmp_path: Path) -> None:
+    """Compose reads the value alone: what the line says about it is a comment."""
+    text = (ROOT / ".env.example").read_text(encoding="utf-8")
+    uncommented = tmp_path / "env"
+    uncommented.write_text(re.sub(r"^# ([A-Z][A-Z0-9_]+=)", r"\1", text, flags=re.M), encoding="utf-8")
+    for files in (GPU, CPU):
+        out = docker(
+            "compose", "--env-file", str(uncommented), "config", "--format", "json", env={"COMPOSE_FILE": files}
+        )
+        services = json.loads(out)["services"]
+        assert services["asr"]["environment"]["ASR_LOG_LEVEL"] == "info"
+        assert services["models"]["environment"]["HF_TOKEN"] == ""
+        assert services["nginx"]["environment"]["NGINX_STATUS_ALLOW"] == ""
+        for name in ("asr", "tts", "nginx"):
+            for variable, value in services[name]["environment"].items():
+                assert value == listed().get(variable, value), variable
 
 
 def test_env_example_lists_every_variable_of_compose_with_its_default() -> None:
@@ -114,3 +135,15 @@ def test_cpu_images_are_small(image: str) -> None:
     if image not in docker("images", "--format", "{{.Repository}}:{{.Tag}}"):
         return  # a GPU machine has not built them
     assert int(docker("image", "inspect", "--format", "{{.Size}}", image)) <= 700e6
+
+
+def test_make_up_again_keeps_the_replicas() -> None:
+    """A stack that was scaled is left as it is, and the proof passes."""
+    scale(asr=2)
+    before = containers("asr")
+    done = subprocess.run(["make", "up"], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert containers("asr") == before
+    assert len(before) == 2
+    assert "heard" in done.stdout
+    scale()
