@@ -5,9 +5,10 @@ ARG PYTHON_BASE=python:3.13-slim-trixie
 FROM ${PYTHON_BASE} AS build
 ARG SERVICE ACCELERATOR
 COPY requirements/${SERVICE}-${ACCELERATOR}*.txt /requirements/
-# The machine's own pip settings (a mirror, a proxy) come as a secret, so that no layer keeps them.
+# The machine's own pip settings (a mirror, a proxy) and certificates come as secrets, so that no layer keeps them.
 # Packages named in *-no-deps.txt would bring others that are not wanted here; the file says why.
 RUN --mount=type=cache,target=/root/.cache/pip --mount=type=secret,id=pip_conf,target=/etc/pip.conf \
+    --mount=type=secret,id=ca_bundle \
     python3 -m venv /venv \
  && /venv/bin/pip install --require-hashes -r /requirements/${SERVICE}-${ACCELERATOR}.txt \
  && for extra in /requirements/*-no-deps.txt; do \

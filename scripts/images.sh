@@ -24,7 +24,8 @@ choose_bases() {
   if here "$(setting PYTHON_BASE)" && here "$(setting NGINX_BASE)"; then
     return 0
   fi
-  if reachable registry-1.docker.io 443 && docker pull -q "$PYTHON_IMAGE" >/dev/null && docker pull -q "$NGINX_IMAGE" >/dev/null; then
+  if reachable registry-1.docker.io 443 && timeout 300 docker pull -q "$PYTHON_IMAGE" >/dev/null &&
+    timeout 300 docker pull -q "$NGINX_IMAGE" >/dev/null; then
     put_setting PYTHON_BASE "$PYTHON_IMAGE"
     put_setting NGINX_BASE "$NGINX_IMAGE"
   else
@@ -38,25 +39,39 @@ choose_bases() {
 
 # pip's settings of this machine, for builds and model packages; folders of this machine mean nothing in there.
 write_pip_conf() {
-  mkdir -p .build .models
   local settings=""
   if command -v pip3 >/dev/null; then
     settings=$(pip3 config list 2>/dev/null | sed -nE "s/^(global|:env:|user|site)\.(index-url|extra-index-url|trusted-host|proxy)='(.*)'$/\2 = \3/p" |
       grep -v 'file:' | sort -u) || true
   fi
-  printf '[global]\n%s\n' "$settings" >.build/pip.conf.new
-  # An unchanged file keeps its age, and with it the build cache.
-  if cmp -s .build/pip.conf.new .build/pip.conf; then
-    rm .build/pip.conf.new
-  else
-    mv .build/pip.conf.new .build/pip.conf
-  fi
+  # Where the secret ca_bundle lies, in builds and in the models service.
+  printf '[global]\ncert = /run/secrets/ca_bundle\n%s\n' "$settings" >.build/pip.conf
 }
 
-[[ -f .env ]] || die "there is no .env yet: run  make up"
+# Certificates that this machine trusts, a company's own among them.
+write_ca_bundle() {
+  local file places=("${SSL_CERT_FILE:-/etc/ssl/certs/ca-certificates.crt}" /etc/ssl/certs/ca-certificates.crt
+    /etc/pki/tls/certs/ca-bundle.crt /etc/ssl/ca-bundle.pem /etc/ssl/cert.pem)
+  for file in "${places[@]}"; do
+    if [[ -s $file ]]; then
+      cp -L "$file" .build/ca.pem
+      return 0
+    fi
+  done
+  die "this machine has no CA certificates: apt-get install ca-certificates"
+}
+
+[[ -f .env ]] || scripts/configure.sh
+mkdir -p .build .models
+# An index's address may hold a password: the folder is the owner's alone. The files in it are bound into a container
+# whose user is another, so they are readable themselves.
+chmod 700 .build
+touch .build/pip.conf .build/ca.pem
+chmod 644 .build/pip.conf .build/ca.pem
+write_ca_bundle
 choose_bases
 write_pip_conf
-say "building the images"
+say "building the images (a few minutes the first time; the log is .build/build.log)"
 log=.build/build.log
 docker compose --progress plain build "$@" >"$log" 2>&1 || {
   tail -n 30 "$log" >&2
