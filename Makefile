@@ -38,11 +38,11 @@ dev: ## both services as plain processes, without Docker
 
 .PHONY: start-asr start-tts stop-asr stop-tts restart-asr restart-tts
 start-asr start-tts: start-%: ## start the replicas of a service
-	@$(COMPOSE) up -d --no-recreate --wait $*
+	@scripts/service.sh start $*
 stop-asr stop-tts: stop-%: ## stop them, after they have drained
 	@$(COMPOSE) stop $*
 restart-asr restart-tts: restart-%: ## restart them, after they have drained
-	@$(COMPOSE) restart $* && $(COMPOSE) up -d --no-recreate --wait $*
+	@scripts/service.sh restart $*
 
 .PHONY: models
 models: ## fetch another model into the stack: make models MODEL=whisper-base.en
@@ -62,6 +62,11 @@ venv: ## the virtual environment of tests and benchmarks
 .PHONY: lock
 lock: venv ## write the hash-pinned requirements anew
 	@scripts/lock.sh
+
+.PHONY: clean
+clean: ## remove .venv and caches; the stack, its models and .env stay
+	@rm -rf .venv .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .PHONY: bench-asr-accuracy bench-tts-first-audio
 bench-asr-accuracy: venv ## word error rate beside faster-whisper's: SPEECH=folder with manifest.jsonl

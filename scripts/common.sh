@@ -3,7 +3,10 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-say() { printf '\033[1m==>\033[0m %s\n' "$*"; }
+# Handed on to the scripts that this one calls: a step shows the seconds since the first of them began.
+export CHORUS_BEGAN=${CHORUS_BEGAN:-$(date +%s)}
+
+say() { printf '\033[1m==>\033[0m [%3d s] %s\n' "$(($(date +%s) - CHORUS_BEGAN))" "$*"; }
 warn() { printf 'warning: %s\n' "$*" >&2; }
 die() {
   printf 'error: %s\n' "$*" >&2
@@ -24,8 +27,8 @@ as_root() {
 # version_at_least HAVE WANTED
 version_at_least() { [[ $(printf '%s\n%s\n' "$2" "$1" | sort -V | head -n 1) == "$2" ]]; }
 
-# setting NAME: its value in .env, or nothing
-setting() { [[ -f .env ]] && sed -n "s/^$1=//p" .env | tail -n 1 || true; }
+# setting NAME: its value in .env without quotes and comment, or nothing
+setting() { [[ -f .env ]] && sed -nE "s/^$1=//; T; s/[[:space:]]+#.*$//; s/^([\"'])(.*)\1$/\2/; p" .env | tail -n 1 || true; }
 
 # put_setting NAME VALUE: that line of .env, replaced or added; every other line stays
 put_setting() {
@@ -34,6 +37,16 @@ put_setting() {
   else
     printf '%s=%s\n' "$1" "$2" >>.env
   fi
+}
+
+# as_scaled SERVICE...: the --scale options that keep each at its number of containers. Without them
+# `docker compose up` takes every service back to one.
+as_scaled() {
+  local service count
+  for service in "$@"; do
+    count=$(docker compose ps --all --quiet "$service" | wc -l)
+    printf -- '--scale %s=%d ' "$service" "$((count > 0 ? count : 1))"
+  done
 }
 
 # reachable HOST PORT: whether a TCP connection opens within five seconds

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Chooses GPU or CPU (ACCELERATOR=gpu|cpu decides otherwise), and writes .env: its own lines, nobody else's.
+# Chooses GPU or CPU, and writes .env: its own lines, nobody else's. What .env says already stays as it is;
+# ACCELERATOR=gpu|cpu decides anew.
 # shellcheck source=scripts/common.sh
 source "$(dirname "$0")/common.sh"
 
@@ -18,7 +19,7 @@ no_gpu_because() {
     return
   }
   version_at_least "$driver" "$LEAST_DRIVER" || {
-    echo "NVIDIA driver $driver is too old, $LEAST_DRIVER or later is needed"
+    echo "NVIDIA driver $driver is too old, $LEAST_DRIVER or later is needed (https://www.nvidia.com/drivers)"
     return
   }
   docker info --format '{{json .Runtimes}} {{json .CDISpecDirs}}' 2>/dev/null | grep -q nvidia ||
@@ -28,22 +29,42 @@ no_gpu_because() {
 
 [[ -f .env ]] || cp .env.example .env
 reason=$(no_gpu_because)
-accelerator=${ACCELERATOR:-}
-case $accelerator in
-"") [[ -z $reason ]] && accelerator=gpu || accelerator=cpu ;;
-gpu) [[ -z $reason ]] || die "ACCELERATOR=gpu, but $reason" ;;
-cpu) ;;
-*) die "ACCELERATOR: must be gpu or cpu (got '$accelerator')" ;;
+chosen=$(setting COMPOSE_FILE)
+case ${ACCELERATOR:-} in
+"")
+  if [[ -z $chosen ]]; then
+    [[ -z $reason ]] && accelerator=gpu || accelerator=cpu
+  elif [[ $chosen == *compose.cpu.yaml* ]]; then
+    accelerator=cpu
+    [[ -n $reason ]] || say "there is a GPU, but .env says CPU; to use it: ACCELERATOR=gpu make up"
+  else
+    accelerator=gpu
+  fi
+  ;;
+gpu | cpu) accelerator=$ACCELERATOR ;;
+*) die "ACCELERATOR: must be gpu or cpu (got '$ACCELERATOR')" ;;
+esac
+[[ $accelerator == cpu || -z $reason ]] || die "a GPU is asked for, but $reason; without one: ACCELERATOR=cpu make up"
+
+files=compose.yaml
+[[ $accelerator == gpu ]] || files=compose.yaml:compose.cpu.yaml
+case $chosen in
+"" | compose.yaml | compose.yaml:compose.cpu.yaml) put_setting COMPOSE_FILE "$files" ;;
+*)
+  # Somebody's own list, with files of theirs: not for us to rewrite.
+  [[ $accelerator == cpu && $chosen == *compose.cpu.yaml* || $accelerator == gpu && $chosen != *compose.cpu.yaml* ]] ||
+    die "COMPOSE_FILE in .env is a list of your own, and not one for the $accelerator: it has to begin with $files"
+  ;;
 esac
 
 if [[ $accelerator == gpu ]]; then
-  put_setting COMPOSE_FILE compose.yaml
   # With one GPU both services share it.
   if [[ $(nvidia-smi --query-gpu=index --format=csv,noheader | wc -l) == 1 && -z $(setting TTS_GPU) ]]; then
     put_setting TTS_GPU 0
   fi
   say "GPU: $(nvidia-smi --query-gpu=name --format=csv,noheader | paste -sd, -)"
 else
-  put_setting COMPOSE_FILE compose.yaml:compose.cpu.yaml
-  say "CPU: ${reason:-as ACCELERATOR says}"
+  say "CPU: ${reason:-as asked for}"
+  # A GPU that can't be used is no choice of anybody's.
+  [[ -z $reason || $reason == "no NVIDIA driver"* ]] || warn "the GPU is not used: $reason"
 fi

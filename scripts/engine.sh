@@ -31,9 +31,8 @@ if ! installed; then
   [[ $id == *debian* || $id == *ubuntu* ]] ||
     die "Docker is missing and this is neither Debian nor Ubuntu: install it by https://docs.docker.com/engine/install/"
   say "installing Docker Engine and Compose"
-  if reachable download.docker.com 443; then
-    as_root scripts/install-docker.sh repository
-  else
+  # A port that opens may still lead nowhere (a proxy that refuses): then the distribution's packages.
+  if ! reachable download.docker.com 443 || ! as_root scripts/install-docker.sh repository; then
     as_root scripts/install-docker.sh packages
   fi
 fi

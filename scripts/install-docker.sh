@@ -12,14 +12,17 @@ apt update
 from_repository() {
   # shellcheck source=/dev/null
   . /etc/os-release
+  # A source that does not answer would break every later `apt-get update`.
+  trap '[[ -n ${installed:-} ]] || rm -f /etc/apt/sources.list.d/docker.list' EXIT
   local key=/etc/apt/keyrings/docker.asc
   apt install --no-install-recommends ca-certificates curl
   install -m 0755 -d /etc/apt/keyrings
-  curl -fsSL "https://download.docker.com/linux/$ID/gpg" -o "$key"
+  curl -fsSL --max-time 30 "https://download.docker.com/linux/$ID/gpg" -o "$key"
   echo "deb [arch=$(dpkg --print-architecture) signed-by=$key] https://download.docker.com/linux/$ID $VERSION_CODENAME stable" \
     >/etc/apt/sources.list.d/docker.list
   apt update
   apt install docker-ce docker-ce-cli containerd.io docker-buildx-plugin docker-compose-plugin
+  installed=yes
 }
 
 candidate() { apt-cache policy "$1" 2>/dev/null | awk '/Candidate:/ {print $2}' | sed 's/^[0-9]*://'; }
@@ -30,8 +33,7 @@ from_distribution() {
   for compose in docker-compose-v2 docker-compose; do
     if [[ -n $engine && $engine != '(none)' ]] && version_at_least "$engine" 25 &&
       version_at_least "$(candidate $compose)" 2.24; then
-      apt install docker.io "$compose" docker-buildx
-      return 0
+      apt install --install-recommends docker.io "$compose" docker-buildx && return 0
     fi
   done
   return 1

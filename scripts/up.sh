@@ -3,7 +3,6 @@
 # Safe to run again; what is there already is left alone.
 # shellcheck source=scripts/common.sh
 source "$(dirname "$0")/common.sh"
-started=$SECONDS
 
 scripts/engine.sh
 scripts/configure.sh
@@ -13,7 +12,8 @@ say "fetching and verifying the models"
 docker compose run --rm -T models || die "the models could not be fetched; the lines above tell which and why"
 
 say "starting"
-docker compose up -d --wait --wait-timeout 300 --quiet-pull 2>.build/up.log || {
+read -ra scales <<<"$(as_scaled asr tts)"
+docker compose up -d --wait --wait-timeout 300 --quiet-pull "${scales[@]}" 2>.build/up.log || {
   tail -n 5 .build/up.log >&2
   docker compose ps -a >&2
   die "not every service became healthy within 300 s: see  docker compose logs"
@@ -31,4 +31,4 @@ text to speech   ws://localhost:8003/v1/stream/tts    (replicas: 8002, 8012 … 
 health           http://localhost:8000/health  http://localhost:8003/health
 nginx            http://localhost:8080/nginx_status
 URLS
-say "up after $((SECONDS - started)) s; more replicas: docker compose up -d --scale asr=4 --scale tts=2"
+say "up; more replicas: docker compose up -d --scale asr=4 --scale tts=2"

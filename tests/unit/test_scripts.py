@@ -1,0 +1,294 @@
+"""The shell scripts, with stand-ins for docker and nvidia-smi on their PATH: what they write, keep and refuse."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import socket
+import subprocess
+import threading
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT
+
+pytestmark = pytest.mark.unit
+
+CPU = "compose.yaml:compose.cpu.yaml"
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A project folder with the scripts and .env.example alone, and `bin` for stand-ins."""
+    shutil.copytree(ROOT / "scripts", tmp_path / "scripts")
+    shutil.copy(ROOT / ".env.example", tmp_path)
+    (tmp_path / "bin").mkdir()
+    stand_in(tmp_path, "docker", "exit 0")
+    stand_in(tmp_path, "nvidia-smi", "exit 9")  # whatever this machine has
+    return tmp_path
+
+
+def stand_in(project: Path, name: str, body: str) -> None:
+    """Put a program of this name first on the scripts' PATH."""
+    program = project / "bin" / name
+    program.write_text(f"#!/bin/bash\n{body}\n", encoding="utf-8")
+    program.chmod(0o755)
+
+
+def gpus(project: Path, *names: str, driver: str = "580.65.06") -> None:
+    """This machine has these GPUs, and the container toolkit."""
+    stand_in(project, "nvidia-ctk", "exit 0")
+    lines = {
+        "driver_version": [driver] * len(names),
+        "index": [str(index) for index in range(len(names))],
+        "name": list(names),
+    }
+    cases = "\n".join(f"*{query}*) printf '%s\\n' {' '.join(map(repr, said))} ;;" for query, said in lines.items())
+    stand_in(project, "nvidia-smi", f'case "$*" in\n{cases}\nesac')
+
+
+def run(project: Path, *command: str, **env: str) -> subprocess.CompletedProcess[str]:
+    """Run a command in the project's folder, with its stand-ins and no more of this machine's settings."""
+    path = f"{project / 'bin'}:/usr/local/bin:/usr/bin:/bin"
+    return subprocess.run(
+        command,
+        cwd=project,
+        capture_output=True,
+        text=True,
+        check=False,
+        env={"PATH": path, "HOME": str(project), **env},
+    )
+
+
+def common(project: Path, script: str) -> subprocess.CompletedProcess[str]:
+    """Run a line of shell that has what scripts/common.sh gives."""
+    return run(project, "bash", "-c", f"source scripts/common.sh; {script}")
+
+
+def env_file(project: Path) -> str:
+    """What .env holds."""
+    return (project / ".env").read_text(encoding="utf-8")
+
+
+def value(project: Path, name: str) -> str | None:
+    """The value of a setting in .env."""
+    found = re.findall(rf"^{name}=(.*)$", env_file(project), re.M)
+    return found[-1] if found else None
+
+
+@pytest.mark.parametrize(
+    ("have", "wanted", "enough"),
+    [
+        ("28.5.2", "25.0", True),
+        ("25.0.0", "25.0", True),
+        ("24.0.9", "25.0", False),
+        ("2.40.3-3", "2.24", True),
+        ("2.9.0", "2.24", False),
+        ("580.65.06", "580", True),
+        ("57.9", "580", False),
+        ("", "2.24", False),
+    ],
+)
+def test_versions_are_compared_as_numbers(project: Path, have: str, wanted: str, enough: bool) -> None:
+    """2.9 is older than 2.24, and no version at all is too old."""
+    assert (common(project, f"version_at_least '{have}' '{wanted}'").returncode == 0) is enough
+
+
+def test_a_setting_is_replaced_and_every_other_line_stays(project: Path) -> None:
+    """Writing one's own line touches no other, and a second time nothing."""
+    before = "# mine\nASR_MAX_CONNECTIONS=7  # seven\nTTS_GPU=1\nXTTS_GPU=5\n"
+    (project / ".env").write_text(before, encoding="utf-8")
+    for _ in range(2):
+        common(project, "put_setting TTS_GPU 0; put_setting NEW a:b")
+        assert env_file(project) == before.replace("\nTTS_GPU=1", "\nTTS_GPU=0") + "NEW=a:b\n"
+
+
+@pytest.mark.parametrize(
+    ("line", "read"),
+    [
+        ("A=1", "1"),
+        ("A=1   # one", "1"),
+        ('A=""', ""),
+        ("A='x y'", "x y"),
+        ("# A=1", ""),
+        ("BA=1", ""),
+        ("A=1\nA=2", "2"),
+    ],
+)
+def test_settings_are_read_as_compose_reads_them(project: Path, line: str, read: str) -> None:
+    """Without quotes and without comment; the last one counts."""
+    (project / ".env").write_text(line + "\n", encoding="utf-8")
+    assert common(project, "setting A").stdout.strip() == read
+
+
+def test_without_a_gpu_the_cpu_is_chosen_and_nothing_else_written(project: Path) -> None:
+    """.env is .env.example and one line; a second run changes nothing."""
+    for _ in range(2):
+        done = run(project, "scripts/configure.sh")
+        assert done.returncode == 0, done.stderr
+        assert "nvidia-smi finds no GPU" in done.stdout
+        assert env_file(project) == (ROOT / ".env.example").read_text(encoding="utf-8") + f"COMPOSE_FILE={CPU}\n"
+
+
+def test_two_gpus_are_used_as_compose_says(project: Path) -> None:
+    """The defaults hold: one service on each."""
+    gpus(project, "A", "B")
+    assert run(project, "scripts/configure.sh").returncode == 0
+    assert value(project, "COMPOSE_FILE") == "compose.yaml"
+    assert value(project, "TTS_GPU") is None
+
+
+def test_one_gpu_is_shared(project: Path) -> None:
+    """Both services get the only one, unless somebody has said otherwise."""
+    gpus(project, "A")
+    assert run(project, "scripts/configure.sh").returncode == 0
+    assert value(project, "TTS_GPU") == "0"
+    (project / ".env").write_text("TTS_GPU=3\n", encoding="utf-8")
+    assert run(project, "scripts/configure.sh").returncode == 0
+    assert value(project, "TTS_GPU") == "3"
+
+
+def test_a_driver_that_is_too_old_is_named(project: Path) -> None:
+    """The CPU serves, and a warning says what is too old and what would do."""
+    gpus(project, "A", driver="535.183.01")
+    done = run(project, "scripts/configure.sh")
+    assert done.returncode == 0
+    assert value(project, "COMPOSE_FILE") == CPU
+    assert "535.183.01 is too old, 580 or later is needed" in done.stderr
+
+
+def test_a_gpu_that_was_asked_for_and_cannot_be_used_stops_it(project: Path) -> None:
+    """By ACCELERATOR or by what .env says: an error with the way out, and no silent change."""
+    done = run(project, "scripts/configure.sh", ACCELERATOR="gpu")
+    assert done.returncode != 0
+    assert "ACCELERATOR=cpu make up" in done.stderr
+    (project / ".env").write_text("COMPOSE_FILE=compose.yaml\n", encoding="utf-8")
+    assert run(project, "scripts/configure.sh").returncode != 0
+    assert env_file(project) == "COMPOSE_FILE=compose.yaml\n"
+
+
+def test_a_choice_made_once_holds(project: Path) -> None:
+    """ACCELERATOR=cpu on a GPU machine is still the CPU at the next run, and can be taken back."""
+    gpus(project, "A", "B")
+    run(project, "scripts/configure.sh", ACCELERATOR="cpu")
+    assert value(project, "COMPOSE_FILE") == CPU
+    again = run(project, "scripts/configure.sh")
+    assert value(project, "COMPOSE_FILE") == CPU
+    assert "ACCELERATOR=gpu make up" in again.stdout
+    run(project, "scripts/configure.sh", ACCELERATOR="gpu")
+    assert value(project, "COMPOSE_FILE") == "compose.yaml"
+
+
+def test_a_list_of_compose_files_of_ones_own_is_kept(project: Path) -> None:
+    """It is not rewritten; where it contradicts what is asked for, that is said."""
+    mine = f"COMPOSE_FILE={CPU}:mine.yaml\n"
+    (project / ".env").write_text(mine, encoding="utf-8")
+    assert run(project, "scripts/configure.sh").returncode == 0
+    gpus(project, "A", "B")
+    refused = run(project, "scripts/configure.sh", ACCELERATOR="gpu")
+    assert refused.returncode != 0
+    assert "list of your own" in refused.stderr
+    assert env_file(project) == mine
+
+
+def test_a_wrong_accelerator_is_named(project: Path) -> None:
+    """The message has the name, the choices and what was given."""
+    assert (
+        "ACCELERATOR: must be gpu or cpu (got 'tpu')" in run(project, "scripts/configure.sh", ACCELERATOR="tpu").stderr
+    )
+
+
+@pytest.mark.parametrize(("running", "scale"), [(0, 1), (1, 1), (4, 4)])
+@pytest.mark.parametrize("action", ["start", "restart"])
+def test_replicas_are_kept_when_a_service_is_started_or_restarted(
+    project: Path, action: str, running: int, scale: int
+) -> None:
+    """Compose would take four back to one: their number is handed on."""
+    ids = "\\n".join(["abc"] * running) + ("\\n" if running else "")
+    stand_in(project, "docker", f"case \"$*\" in *' ps '*) printf '{ids}' ;; *) echo \"$*\" >>calls ;; esac")
+    assert run(project, "scripts/service.sh", action, "asr").returncode == 0
+    calls = (project / "calls").read_text(encoding="utf-8").splitlines()
+    assert ("compose restart asr" in calls) == (action == "restart")
+    assert f"--scale asr={scale} asr" in calls[-1]
+
+
+@pytest.mark.parametrize(
+    ("engine", "compose", "said"), [("24.0.7", "2.40.0", "Engine"), ("28.5.2", "2.23.3", "Compose")]
+)
+def test_an_engine_that_is_too_old_is_named(project: Path, engine: str, compose: str, said: str) -> None:
+    """What is too old, what is needed, and where to get it."""
+    answers = f"case \"$*\" in 'compose version --short') echo {compose} ;; version*) echo {engine} ;; esac"
+    stand_in(project, "docker", answers)
+    done = run(project, "scripts/engine.sh")
+    assert done.returncode != 0
+    assert re.search(rf"Docker {said} .* is too old, .* https://docs.docker.com/", done.stderr), done.stderr
+
+
+def answer_once(status_line: bytes) -> int:
+    """A server that gives one connection this answer; returns its port."""
+    server = socket.create_server(("127.0.0.1", 0))
+
+    def serve() -> None:
+        with server, server.accept()[0] as peer:
+            peer.recv(4096)
+            peer.sendall(status_line)
+
+    threading.Thread(target=serve, daemon=True).start()
+    port: int = server.getsockname()[1]
+    return port
+
+
+@pytest.mark.parametrize(
+    ("answer", "healthy"),
+    [(b"HTTP/1.1 200 OK\r\n\r\n{}", True), (b"HTTP/1.1 503 Service Unavailable\r\n\r\n{}", False), (b"", False)],
+)
+def test_healthcheck_is_the_status_of_health(answer: bytes, healthy: bool) -> None:
+    """200 is healthy; 503, and a connection that closes without a word, are not."""
+    script = ROOT / "docker" / "healthcheck.sh"
+    done = subprocess.run([script, str(answer_once(answer))], capture_output=True, check=False, timeout=30)
+    assert (done.returncode == 0) is healthy
+
+
+def test_healthcheck_of_a_port_where_nobody_listens() -> None:
+    """A refused connection is unhealthy."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    done = subprocess.run([ROOT / "docker" / "healthcheck.sh", str(port)], capture_output=True, check=False, timeout=30)
+    assert done.returncode != 0
+
+
+def test_make_help_lists_every_target() -> None:
+    """Each target has its line."""
+    text = (ROOT / "Makefile").read_text(encoding="utf-8")
+    targets = {name for line in re.findall(r"^\.PHONY: (.*)$", text, re.M) for name in line.split()}
+    out = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True, env=dict(os.environ))
+    assert targets <= set(out.stdout.split())
+
+
+@pytest.mark.parametrize("file", sorted((ROOT / "requirements").glob("*.txt")), ids=lambda file: file.name)
+def test_requirements_are_pinned_by_digest_and_name_no_registry(file: Path) -> None:
+    """Every package has one version and its hashes; no address is written down."""
+    text = file.read_text(encoding="utf-8")
+    entries = re.split(r"^(?=[A-Za-z])", re.sub(r"^\s*#.*\n", "", text, flags=re.M), flags=re.M)
+    packages = [entry for entry in entries if entry.strip()]
+    assert packages
+    for package in packages:
+        assert re.match(r"[A-Za-z0-9_.\[\],-]+==\S+", package), package
+        assert "--hash=sha256:" in package, package
+    assert "://" not in text
+    assert "--index" not in text
+    assert file.with_suffix(".in").exists()
+
+
+def test_only_the_gpu_image_of_asr_has_torch() -> None:
+    """And onnxruntime is not beside onnxruntime-gpu, whose files it would overwrite."""
+    pinned = {
+        file.stem: set(re.findall(r"^([A-Za-z0-9_.-]+)==", file.read_text(encoding="utf-8"), re.M))
+        for file in (ROOT / "requirements").glob("*.txt")
+    }
+    assert {name for name, packages in pinned.items() if "torch" in packages} == {"asr-gpu"}
+    assert "onnxruntime-gpu" in pinned["tts-gpu"]
+    assert not {"onnxruntime", "piper-tts"} & pinned["tts-gpu"]
+    assert pinned["tts-gpu-no-deps"] == {"piper-tts"}
