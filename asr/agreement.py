@@ -117,5 +117,5 @@ def _plain(word: str) -> str:
 
 
 def _without_end_mark(text: str) -> str:
-    """A mark after the last word may still become another one, or go."""
-    return text.rstrip(".,;:!?…-–—\"'”’)")
+    """Marks after the last word, also ones that stand by themselves, may still become others, or go."""
+    return text.rstrip(" .,;:!?…-–—\"'”’)")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from asr.agreement import StablePrefix, keep_promise
@@ -84,8 +84,9 @@ def test_promised_words_replace_what_stands_for_them(promised: str, hypothesis: 
     assert keep_promise(promised, hypothesis) == kept
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=500, deadline=None)
 @given(HYPOTHESES, WORDS.map(" ".join))
+@example([("so so … …", []), ("so so … …", [])], "")
 def test_no_promise_is_ever_broken(partials: list[tuple[str, list[str]]], final: str) -> None:
     """Whatever the hypotheses: each promise begins every later partial, every later promise, and the final."""
     stable = StablePrefix()
