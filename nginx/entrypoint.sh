@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Checks the settings, renders the template with them and becomes nginx. A wrong setting is named and nothing starts.
-set -euo pipefail
+set -euo pipefail -f
 
 template=${NGINX_TEMPLATE:-/etc/chorus/nginx.conf.template}
 config=${NGINX_CONFIG:-/tmp/nginx.conf}
@@ -45,7 +45,8 @@ if ((NGINX_CLIENT_CONNECTIONS > 0)); then
 fi
 
 export STATUS_ALLOW=""
-for network in ${NGINX_STATUS_ALLOW:-127.0.0.1 10.0.0.0/8 172.16.0.0/12 192.168.0.0/16}; do
+allowed=${NGINX_STATUS_ALLOW:-127.0.0.1 10.0.0.0/8 172.16.0.0/12 192.168.0.0/16}
+for network in ${allowed//,/ }; do
   [[ $network =~ ^[0-9a-fA-F.:]+(/[0-9]{1,3})?$ ]] ||
     fail "NGINX_STATUS_ALLOW: must be addresses or networks (got '$network')"
   STATUS_ALLOW+="allow $network; "
@@ -55,7 +56,8 @@ done
 # shellcheck disable=SC2016 # these are looked for, not expanded
 names=$(grep -o '\${[A-Z_]*}' "$template" | sort -u | tr '\n' ' ')
 envsubst "$names" <"$template" >"$config"
-nginx -t -q -c "$config"
+nginx -t -q -c "$config" ||
+  fail "nginx refuses the configuration (above): check NGINX_RESOLVER and NGINX_STATUS_ALLOW"
 if [[ ${1:-} == --check ]]; then
   exit 0
 fi

@@ -38,6 +38,7 @@ def render(**env: str) -> subprocess.CompletedProcess[str]:
         ({"NGINX_RETRY_AFTER_S": "9"}, "add_header Retry-After 9 always;"),
         ({"NGINX_CLIENT_CONNECTIONS": "3"}, "limit_conn clients 3;"),
         ({"NGINX_STATUS_ALLOW": "10.1.0.0/16 ::1"}, "allow 10.1.0.0/16; allow ::1;"),
+        ({"NGINX_STATUS_ALLOW": "10.1.0.0/16,::1"}, "allow 10.1.0.0/16; allow ::1;"),
         ({"NGINX_RESOLVER": "10.0.0.2"}, "resolver 10.0.0.2 valid=1s"),
     ],
 )
@@ -64,6 +65,7 @@ def test_no_limit_is_written_where_none_is_wanted() -> None:
         ("NGINX_READ_TIMEOUT_S", "10"),
         ("NGINX_CLIENT_CONNECTIONS", "1;"),
         ("NGINX_STATUS_ALLOW", "all; deny"),
+        ("NGINX_STATUS_ALLOW", "*"),
         ("NGINX_RESOLVER", "dns.example"),
     ],
 )
@@ -73,6 +75,14 @@ def test_a_wrong_setting_stops_the_start_and_is_named(name: str, value: str) -> 
     assert done.returncode == 78
     assert name in done.stderr
     assert "server {" not in done.stdout
+
+
+@pytest.mark.parametrize(("name", "value"), [("NGINX_STATUS_ALLOW", "10.0.0.0/99"), ("NGINX_RESOLVER", "999.1.1.1")])
+def test_what_only_nginx_can_refuse_stops_the_start_too(name: str, value: str) -> None:
+    """`nginx -t` says no, and the message names what to look at."""
+    done = render(**{name: value})
+    assert done.returncode == 78
+    assert name in done.stderr
 
 
 def test_the_access_log_is_json_and_names_the_replica() -> None:
