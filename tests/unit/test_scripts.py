@@ -232,7 +232,10 @@ def answer_once(status_line: bytes) -> int:
 
     def serve() -> None:
         with server, server.accept()[0] as peer:
-            peer.recv(4096)
+            # bash sends a line at a time; an answer before the last one would meet a script still writing.
+            asked = b""
+            while not asked.endswith(b"\r\n\r\n"):
+                asked += peer.recv(4096)
             peer.sendall(status_line)
 
     threading.Thread(target=serve, daemon=True).start()
