@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 COMPOSE := docker compose
-PYTHON_RUN := PYTHONPATH=.:client MODELS_DIR=$(CURDIR)/.models .venv/bin/python -m
+PYTHON_RUN := ORT_DISABLE_TELEMETRY=1 PYTHONPATH=.:client MODELS_DIR=$(CURDIR)/.models .venv/bin/python -m
 
 .PHONY: help
 help: ## this list

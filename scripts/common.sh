@@ -3,6 +3,9 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
+# As in the images: ONNX Runtime's wheels report to their maker otherwise.
+export ORT_DISABLE_TELEMETRY=1
+
 # Handed on to the scripts that this one calls: a step shows the seconds since the first of them began.
 export CHORUS_BEGAN=${CHORUS_BEGAN:-$(date +%s)}
 

@@ -77,6 +77,14 @@ def test_nothing_runs_as_root_or_writes_outside_its_volumes(container: str) -> N
     assert not docker("exec", container, "sh", "-c", "touch /anything 2>/dev/null && echo written", check=False)
 
 
+@pytest.mark.parametrize("container", ["chorus-asr-1", "chorus-tts-1"])
+def test_onnx_runtime_reports_to_nobody(container: str) -> None:
+    """Its telemetry does not even start: where it does, it complains of the read-only root."""
+    assert docker("exec", container, "printenv", "ORT_DISABLE_TELEMETRY").strip() == "1"
+    said = docker("exec", container, "sh", "-c", "python3 -c 'import onnxruntime; print(onnxruntime.__version__)' 2>&1")
+    assert re.fullmatch(r"[0-9.]+\n", said), said
+
+
 def test_every_service_is_healthy() -> None:
     """`docker compose ps` shows it."""
     for name in (*containers("asr"), *containers("tts"), *containers("nginx")):
