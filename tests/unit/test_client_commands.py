@@ -393,13 +393,13 @@ def hears(text: str) -> Any:
     [
         (SENTENCE, 0),
         (SENTENCE.upper().replace(",", " –"), 0),
-        (SENTENCE.replace("river", "water"), 0),
+        (SENTENCE.replace("river", "water"), 1),
         (SENTENCE.replace("river", "water").replace("fox", "box"), 1),
         ("", 1),
     ],
 )
 async def test_prove_wants_the_right_words(text: str, status: int, capsys: pytest.CaptureFixture[str]) -> None:
-    """Letter case and punctuation aside; one word in twelve may be heard wrongly, two in seventeen may not."""
+    """Letter case and punctuation aside, every word of them."""
     async with serving(hears(text)) as ears, serving(synthesise) as voice:
         assert await run("prove", "--asr-url", ears.url, "--tts-url", voice.url) == status
     assert bytes(ears.audio) == SPOKEN
