@@ -10,7 +10,6 @@
     ├── Overloaded         this request can't be accepted now
     ├── IdleTimeout        (fatal) the client said nothing for too long
     ├── TooSlow            (fatal) the client reads more slowly than its stream
-    ├── UnsupportedData    (fatal) a kind of frame the service never takes
     └── Internal           (fatal) our fault
 
 A recoverable one is answered and the stream goes on; a fatal one is answered and closes with its code.
@@ -102,13 +101,6 @@ class TooSlow(StreamError):
 
     code = "too_slow"
     close_code = CloseCode.POLICY
-
-
-class UnsupportedData(StreamError):
-    """A kind of frame that this service never takes."""
-
-    code = "bad_message"
-    close_code = CloseCode.UNSUPPORTED_DATA
 
 
 class Internal(StreamError):
