@@ -21,11 +21,10 @@ import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-import jiwer
 import soundfile
-from whisper_normalizer.english import EnglishTextNormalizer  # type: ignore[import-untyped]
 
 from benchmarks import machine
+from benchmarks.speech import CLIPS, Clip, errors_of, percentile, read_manifest
 from chorus.aio import connect_asr
 from chorus.commands.common import explain
 from chorus.connect import ASR_URL
@@ -34,32 +33,8 @@ from chorus.sources import from_file
 from chorus.transcription import Transcription, transcribe
 
 HERE = Path(__file__).resolve().parent
-CLIPS = HERE.parent / "tests" / "data" / "speech"
 BEAMS = (5, 1)
 """Beam sizes of faster-whisper: its default, and greedy."""
-
-
-@dataclass(frozen=True)
-class Clip:
-    """One file and what is said in it."""
-
-    path: Path
-    text: str
-
-
-@dataclass(frozen=True)
-class Errors:
-    """Words heard wrongly, over the whole set."""
-
-    wer_percent: float
-    substituted: int
-    left_out: int
-    put_in: int
-
-    @property
-    def told(self) -> str:
-        """The kinds of errors, for the table."""
-        return f"{self.substituted} + {self.left_out} + {self.put_in}"
 
 
 @dataclass
@@ -90,19 +65,6 @@ class Whole:
     texts: list[str]
     real_time_factor: float
     """Seconds of computing for a second of audio."""
-
-
-def read_manifest(folder: Path) -> list[Clip]:
-    """The clips of a folder's `manifest.jsonl`."""
-    lines = (folder / "manifest.jsonl").read_text(encoding="utf-8").splitlines()
-    return [Clip(folder / found["audio"], found["text"]) for found in map(json.loads, lines)]
-
-
-def errors_of(clips: list[Clip], texts: list[str]) -> Errors:
-    """What is wrong in the texts heard."""
-    normalise = EnglishTextNormalizer()
-    counted = jiwer.process_words([normalise(clip.text) for clip in clips], [normalise(text) or " " for text in texts])
-    return Errors(100 * counted.wer, counted.substitutions, counted.deletions, counted.insertions)
 
 
 async def served_model(url: str) -> str:
@@ -164,18 +126,14 @@ def transcribe_whole(clips: list[Clip], weights: Path, beam: int) -> Whole:
     return Whole(beam, texts, spent / audio_seconds)
 
 
-def percentile(values: list[int], share: float) -> int | None:
-    """The value below which that share of them lies; None of nothing."""
-    return sorted(values)[min(len(values) - 1, int(share * len(values)))] if values else None
-
-
 def report(
     clips: list[Clip], model: str, streamed: Streamed, wholes: list[Whole], at_once: int
 ) -> tuple[str, dict[str, object]]:
     """The result as Markdown, and as what goes into the JSON file."""
-    words = sum(len(clip.text.split()) for clip in clips)
-    ours = errors_of(clips, streamed.texts)
-    theirs = [errors_of(clips, whole.texts) for whole in wholes]
+    said = [clip.text for clip in clips]
+    words = sum(len(text.split()) for text in said)
+    ours = errors_of(said, streamed.texts)
+    theirs = [errors_of(said, whole.texts) for whole in wholes]
     tail = f"{percentile(streamed.tails_ms, 0.5)} / {percentile(streamed.tails_ms, 0.95)} ms"
     decode = f"{percentile(streamed.latencies_ms, 0.5)} / {percentile(streamed.latencies_ms, 0.95)} ms"
     lines = [
@@ -256,7 +214,9 @@ def main() -> int:
             for number, clip in enumerate(clips)
         ]
         asked.texts.write_text(json.dumps(heard, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    accurate = asked.max_wer is None or errors_of(clips, streamed.texts).wer_percent <= asked.max_wer
+    accurate = (
+        asked.max_wer is None or errors_of((clip.text for clip in clips), streamed.texts).wer_percent <= asked.max_wer
+    )
     return 0 if streamed.sound and accurate else 1
 
 
