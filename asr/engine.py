@@ -64,7 +64,7 @@ class Transcript:
 
 
 class Engine(Protocol):
-    """A recogniser. Called from one thread at a time."""
+    """A recogniser, called from as many threads as it was made for."""
 
     languages: frozenset[str]
     """Codes that `Options.language` may name; `auto` among them where the model can tell."""

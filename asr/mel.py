@@ -29,7 +29,10 @@ SILENCE = -10.0
 
 
 class MelCache:
-    """Raw log-mel of one utterance: each frame is computed once, however often it is asked for. For one thread."""
+    """Raw log-mel of one utterance: each frame is computed once, however often it is asked for.
+
+    Two threads may ask at once, for a partial and for the final: then both compute what is new.
+    """
 
     def __init__(self) -> None:
         self._settled: Mel = np.zeros((0, 0), np.float32)

@@ -1,11 +1,19 @@
-"""Who is transcribed next: finals before partials, each by its deadline, on the engine's one thread."""
+"""Who is transcribed next, on the engine's threads: finals, then speculations, then partials, each by its deadline.
+
+A speculation is a final that is asked for before the utterance is known to have ended; it becomes a final if it has.
+Waiting grows without bound as the engine's threads come near to being always busy, so what is not owed to anybody
+gives way before that: partials while the threads are busier than `PARTIALS_BELOW`, speculations while they are busier
+than `SPECULATIONS_BELOW` of the time. Finals run whatever the load.
+"""
 
 from __future__ import annotations
 
 import logging
+import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Any
 
 from asr.engine import Engine, Request, Transcript
@@ -16,85 +24,175 @@ log = logging.getLogger(__name__)
 
 Deliver = Callable[[Transcript | Exception], None]
 
+PARTIALS_BELOW = 0.6
+"""Share of the threads' time that may be spent before partials wait."""
+SPECULATIONS_BELOW = 0.8
+"""The same for speculations."""
+LOAD_OVER_S = 4.0
+"""Time constant of the mean that is compared with those."""
+
+
+class Kind(StrEnum):
+    """What a job is for."""
+
+    FINAL = "final"
+    SPECULATION = "speculation"
+    PARTIAL = "partial"
+
 
 @dataclass(eq=False)
 class Job:
     """A request, who waits for it, and until when. Compared by identity."""
 
     owner: object
-    """The utterance. It has at most one partial waiting."""
+    """The utterance. It has at most one partial and one other job waiting."""
     request: Request
     deliver: Deliver
     """Called on the event loop."""
-    final: bool
+    kind: Kind
     deadline: float
     """Monotonic seconds."""
     queued: float = field(default_factory=time.monotonic)
 
 
-class Scheduler(Worker):
-    """Runs jobs on one thread and hands each result to the event loop.
+class Load:
+    """How busy so many threads have been lately: the mean share of their time, the newest counted most."""
 
-    The number of waiting jobs is bounded by the streams: each utterance has at most one partial, and a stream
-    whose finals lag behind is not read on.
+    def __init__(self, threads: int) -> None:
+        self._threads = threads
+        self._share = 0.0
+        self._at = time.monotonic()
+
+    def add(self, seconds: float) -> None:
+        """Count a piece of work that one thread has just ended."""
+        self._share = self.share() + seconds / (LOAD_OVER_S * self._threads)
+        self._at = time.monotonic()
+
+    def share(self) -> float:
+        """Of the threads' time, now; above 1 for a moment after a long piece of work."""
+        return self._share * math.exp((self._at - time.monotonic()) / LOAD_OVER_S)
+
+    def seconds_until(self, share: float) -> float:
+        """When it will have sunk to a share, if nothing is added."""
+        now = self.share()
+        return LOAD_OVER_S * math.log(now / share) if now > share else 0.0
+
+
+class Scheduler(Worker):
+    """Runs jobs on the engine's threads and hands each result to the event loop.
+
+    The number of waiting jobs is bounded by the streams: each utterance has at most two, and a stream whose finals
+    lag behind is not read on.
     """
 
-    def __init__(self, engine: Engine, *, max_batch: int, post: Callable[..., Any], metrics: AsrMetrics) -> None:
+    def __init__(
+        self, engine: Engine, *, workers: int, max_batch: int, post: Callable[..., Any], metrics: AsrMetrics
+    ) -> None:
         """`post(callback, *args)` runs a callback on the event loop (`loop.call_soon_threadsafe`)."""
-        super().__init__("asr engine")
+        super().__init__("asr engine", workers)
         self._engine = engine
+        self._workers = workers
         self._max_batch = max_batch
         self._post = post
         self._metrics = metrics
         # A handful to a few hundred jobs: plain lists, searched for the earliest deadline, are quick enough.
         self._finals: list[Job] = []
+        self._speculations: dict[object, Job] = {}
         self._partials: dict[object, Job] = {}
+        self._idle = 0
+        """Threads that look for work."""
+        self._load = Load(workers)
+        self._partials_running = 0
 
     def submit(self, job: Job) -> None:
-        """Queue a job. A partial takes the place of the one of its utterance that still waits."""
+        """Queue a job. A partial or speculation takes the place of the one of its utterance that still waits."""
         with self._changed:
-            if job.final:
+            if job.kind is Kind.FINAL:
                 self._finals.append(job)
+            elif job.kind is Kind.SPECULATION:
+                self._speculations[job.owner] = job
             else:
                 if job.owner in self._partials:
                     self._metrics.partials_dropped.inc()
                 self._partials[job.owner] = job
             self._changed.notify()
 
-    def cancel(self, owner: object, *, partial_only: bool = False) -> None:
-        """Forget the utterance's waiting jobs; with `partial_only` its final still comes."""
+    def promote(self, job: Job, deadline: float) -> None:
+        """Make a final of a speculation, if it still waits; one that runs or has run is delivered as it is."""
         with self._changed:
-            if self._partials.pop(owner, None) is not None:
+            if self._speculations.get(job.owner) is job:
+                del self._speculations[job.owner]
+                job.kind, job.deadline = Kind.FINAL, deadline
+                self._finals.append(job)
+                self._changed.notify()
+
+    def cancel(self, owner: object, kind: Kind | None = None) -> None:
+        """Forget the utterance's waiting jobs: those of a kind, or all."""
+        with self._changed:
+            if kind in (None, Kind.PARTIAL) and self._partials.pop(owner, None) is not None:
                 self._metrics.partials_dropped.inc()
-            if not partial_only:
+            if kind in (None, Kind.SPECULATION):
+                self._speculations.pop(owner, None)
+            if kind in (None, Kind.FINAL):
                 self._finals = [job for job in self._finals if job.owner is not owner]
 
     def depth(self) -> int:
         """Jobs that wait."""
-        return len(self._finals) + len(self._partials)
+        return len(self._finals) + len(self._speculations) + len(self._partials)
+
+    def load(self) -> float:
+        """Share of the engine threads' time that was spent lately."""
+        return self._load.share()
 
     def _work(self) -> None:
         while True:
             with self._changed:
+                self._idle += 1
                 while not (batch := self._next_batch()) and not self._stopping:
-                    self._changed.wait()
+                    self._changed.wait(self._until_worth_a_look())
+                self._idle -= 1
                 if self._stopping:
                     return
             self._run(batch)
 
     def _next_batch(self) -> list[Job]:
-        """The most urgent jobs of one kind, at most `max_batch`, taken from what waits; the lock is held."""
-        waiting = self._finals or list(self._partials.values())
-        batch = sorted(waiting, key=lambda job: job.deadline)[: self._max_batch]
-        for job in batch:
-            if job.final:
-                self._finals.remove(job)
-            else:
+        """The most urgent jobs of one kind, taken from what waits; the lock is held."""
+        if self._finals:
+            batch = self._most_urgent(self._finals)
+            self._finals = [job for job in self._finals if job not in batch]
+        elif self._speculations and self._load.share() < SPECULATIONS_BELOW:
+            batch = self._most_urgent(self._speculations.values())
+            for job in batch:
+                del self._speculations[job.owner]
+        elif self._partials and self._partial_may_run():
+            batch = self._most_urgent(self._partials.values())
+            for job in batch:
                 del self._partials[job.owner]
+            self._partials_running += 1
+        else:
+            batch = []
         return batch
 
+    def _most_urgent(self, jobs: Collection[Job]) -> list[Job]:
+        """By deadline; as many as come to each idle thread, so that none of them stays idle while others batch."""
+        fair = -(-len(jobs) // max(1, self._idle))
+        return sorted(jobs, key=lambda job: job.deadline)[: min(fair, self._max_batch)]
+
+    def _partial_may_run(self) -> bool:
+        # Of several threads one is kept for finals, which would otherwise wait for the partials to end.
+        return self._partials_running < max(1, self._workers - 1) and self._load.share() < PARTIALS_BELOW
+
+    def _until_worth_a_look(self) -> float | None:
+        """Seconds until what waits may run because the load has sunk; None where only an event can change that."""
+        waits = []
+        if self._speculations:
+            waits.append(self._load.seconds_until(SPECULATIONS_BELOW))
+        if self._partials:
+            waits.append(self._load.seconds_until(PARTIALS_BELOW))
+        return min(waits) + 0.001 if waits else None
+
     def _run(self, batch: list[Job]) -> None:
-        kind = "final" if batch[0].final else "partial"
+        kind = batch[0].kind
         outcomes: Sequence[Transcript | Exception]
         with self._busy() as started:
             for job in batch:
@@ -108,5 +206,10 @@ class Scheduler(Worker):
             except Exception as error:
                 log.exception("the engine failed on a batch of %d", len(batch))
                 outcomes = [error] * len(batch)
+        with self._changed:
+            self._load.add(time.monotonic() - started)
+            if kind is Kind.PARTIAL:
+                self._partials_running -= 1
+                self._changed.notify()
         for job, outcome in zip(batch, outcomes, strict=True):
             self._post(job.deliver, outcome)

@@ -35,14 +35,15 @@ def load_models(settings: AsrSettings) -> tuple[VoiceModel, Engine]:
         settings.models_dir / settings.model,
         device=settings.device,
         compute_type=settings.resolved_compute_type,
-        threads=settings.cores,
+        workers=settings.resolved_workers,
+        threads=max(1, settings.cores // settings.resolved_workers),
         beam_size=settings.beam_size,
     )
     return vad, whisper
 
 
 class AsrService:
-    """One replica's recognition: a detector thread and an engine thread, shared by all its streams."""
+    """One replica's recognition: a detector thread and the engine's threads, shared by all its streams."""
 
     name = "asr"
     path = wire.PATH
@@ -71,6 +72,7 @@ class AsrService:
         self._detector = Detector(voice, post=loop.call_soon_threadsafe, metrics=self._metrics)
         self._scheduler = Scheduler(
             engine,
+            workers=self.settings.resolved_workers,
             max_batch=self.settings.resolved_max_batch,
             post=loop.call_soon_threadsafe,
             metrics=self._metrics,
@@ -79,7 +81,7 @@ class AsrService:
         self._scheduler.start()
 
     async def stop(self) -> None:
-        """Stop both threads after what they run."""
+        """Stop the threads after what they run."""
         for worker in (self._detector, self._scheduler):
             if worker is not None:
                 await asyncio.to_thread(worker.stop)
@@ -125,7 +127,7 @@ class AsrService:
         return self._scheduler.depth() if self._scheduler else 0
 
     def seconds_stuck(self) -> float:
-        """For how long the running call of either thread has run."""
+        """For how long the longest running call of a thread has run."""
         return max((worker.seconds_stuck() for worker in (self._detector, self._scheduler) if worker), default=0.0)
 
     def describe(self) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from asr.endpointer import Endpointer, SpeechEnded, SpeechStarted
 from asr.engine import SAMPLE_RATE, Context, Options, Request, Transcript
 from asr.mel import MelCache
 from asr.metrics import AsrMetrics
-from asr.scheduler import Job, Scheduler
+from asr.scheduler import Job, Kind, Scheduler
 from asr.settings import AsrSettings
 from asr.vad import HOP
 from chorus.wire import asr as wire
@@ -322,13 +322,13 @@ class AsrSession:
         request = replace(self._request(utterance, utterance.samples, final=True), context=self._context(utterance))
         self._newest = utterance
         self._ended.append(utterance)
-        self._scheduler.cancel(utterance, partial_only=True)
+        self._scheduler.cancel(utterance, Kind.PARTIAL)
         self._scheduler.submit(
             Job(
                 owner=utterance,
                 request=request,
                 deliver=lambda outcome: self._on_final(utterance, outcome),
-                final=True,
+                kind=Kind.FINAL,
                 deadline=utterance.decided,
             )
         )
@@ -393,7 +393,7 @@ class AsrSession:
                 owner=utterance,
                 request=self._request(utterance, samples, final=False),
                 deliver=lambda outcome: self._on_partial(utterance, end, outcome),
-                final=False,
+                kind=Kind.PARTIAL,
                 deadline=time.monotonic() + self._service_settings.resolved_partial_interval_ms / 1000,
             )
         )

@@ -118,12 +118,17 @@ class _Item:
 
 
 class WhisperEngine:
-    """One model, shared by all streams; called from one thread at a time."""
+    """One model, shared by all streams."""
 
-    def __init__(self, model_dir: Path, *, device: str, compute_type: str, threads: int, beam_size: int) -> None:
-        """Load the model. Raises CTranslate2's `RuntimeError` or `ValueError` where it can't be."""
+    def __init__(
+        self, model_dir: Path, *, device: str, compute_type: str, workers: int, threads: int, beam_size: int
+    ) -> None:
+        """Load the model, for so many calls at a time, each with so many CPU threads.
+
+        Raises CTranslate2's `RuntimeError` or `ValueError` where it can't be.
+        """
         self._model = ctranslate2.models.Whisper(
-            str(model_dir), device=device, compute_type=compute_type, intra_threads=threads, inter_threads=1
+            str(model_dir), device=device, compute_type=compute_type, intra_threads=threads, inter_threads=workers
         )
         self._tokenizer = tokenizers.Tokenizer.from_file(str(model_dir / "tokenizer.json"))
         self._beam_size = beam_size

@@ -26,7 +26,7 @@ from pathlib import Path
 from prometheus_client.parser import text_string_to_metric_families
 
 from benchmarks import machine
-from benchmarks.speech import CLIPS, Errors, Speech, errors_of, percentile, read_manifest, speeches
+from benchmarks.speech import CLIPS, PAUSE_S, Errors, Speech, errors_of, percentile, read_manifest, speeches
 from chorus.asr import Event
 from chorus.commands.common import explain
 from chorus.connect import ASR_URL
@@ -37,8 +37,10 @@ from chorus.wire import asr as wire
 
 HERE = Path(__file__).resolve().parent
 METRICS_URL = "http://127.0.0.1:8001/metrics"
-AT_BOUNDARY_S = 0.3
-"""A final that begins so shortly before a clip's end tells of the clip after it, and the other way round."""
+BETWEEN_S = PAUSE_S / 2
+"""A final that begins so shortly before a clip tells of that clip: utterances begin a little before their speech."""
+COVERS_S = 0.3
+"""A final covers a clip's last sound if it ends at most so much before it: what is barely audible may be silence."""
 
 Metrics = dict[str, float]
 """Of a sample's name with its labels, the value."""
@@ -93,10 +95,10 @@ async def speak(speech: Speech, url: str, delay: float) -> Heard:
     finals = [(at - started, event) for at, event in arrived if isinstance(event, wire.Final)]
     heard = Heard(broken=list(result.violations))
     for turn, spoken in enumerate(speech.spoken):
-        begin = spoken.start - AT_BOUNDARY_S
-        end = speech.spoken[turn + 1].start - AT_BOUNDARY_S if turn + 1 < len(speech.spoken) else float("inf")
+        begin = spoken.start - BETWEEN_S
+        end = speech.spoken[turn + 1].start - BETWEEN_S if turn + 1 < len(speech.spoken) else float("inf")
         mine = [(at, final) for at, final in finals if begin <= final.start_time < end]
-        covering = [at for at, final in mine if final.end_time >= spoken.speech_end - AT_BOUNDARY_S]
+        covering = [at for at, final in mine if final.end_time >= spoken.speech_end - COVERS_S]
         if covering:
             heard.latencies.append(covering[-1] - spoken.speech_end)
         else:

@@ -27,7 +27,8 @@ CLIPS = [json.loads(line) for line in (DATA / "speech" / "manifest.jsonl").read_
 @pytest.fixture(scope="module")
 def engine(models_dir: Path) -> WhisperEngine:
     """The CPU's default model."""
-    return WhisperEngine(models_dir / "whisper-tiny.en", device="cpu", compute_type="int8", threads=0, beam_size=5)
+    path = models_dir / "whisper-tiny.en"
+    return WhisperEngine(path, device="cpu", compute_type="int8", workers=1, threads=0, beam_size=5)
 
 
 @pytest.fixture(scope="module")

@@ -37,7 +37,7 @@ class Bench:
         metrics = AsrMetrics(CollectorRegistry())
         post = asyncio.get_running_loop().call_soon_threadsafe
         self.detector = Detector(LoudIsSpeech(), post=post, metrics=metrics)
-        self.scheduler = Scheduler(self.engine, max_batch=1, post=post, metrics=metrics)
+        self.scheduler = Scheduler(self.engine, workers=1, max_batch=1, post=post, metrics=metrics)
         self.detector.start()
         self.scheduler.start()
         self.session = AsrSession(
