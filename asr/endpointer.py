@@ -1,4 +1,4 @@
-"""When an utterance begins and ends, told from one speech probability a hop; it knows no clock and no audio."""
+"""When an utterance begins, pauses and ends, told from one speech probability a hop; it knows no clock and no audio."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ HYSTERESIS = 0.15
 START_HOPS = 3
 """Hops of speech, of the newest `START_WINDOW`, that open an utterance: a click has fewer."""
 START_WINDOW = 6
+PAUSE = 6 * HOP
+"""Samples of silence after which the utterance is told to pause: it may have ended. 192 ms."""
 
 
 @dataclass(frozen=True)
@@ -32,10 +34,28 @@ class SpeechEnded:
 
     sample: int
     """The sample after its last."""
+    silence: int
+    """Samples heard since its newest hop of speech: what it took to tell."""
+
+
+@dataclass(frozen=True)
+class SpeechPaused:
+    """In the open utterance it has been silent for `PAUSE`; either speech goes on or the utterance ends."""
+
+    sample: int
+    """The sample after its newest hop of speech."""
+
+
+@dataclass(frozen=True)
+class SpeechWentOn:
+    """The open utterance has speech again after it was told to pause."""
+
+
+Event = SpeechStarted | SpeechPaused | SpeechWentOn | SpeechEnded
 
 
 class Endpointer:
-    """Feeds on probabilities, says when an utterance starts and ends."""
+    """Feeds on probabilities, says when an utterance starts, pauses and ends."""
 
     def __init__(self, *, threshold: float = 0.5, endpointing_ms: int = 500, max_utterance_s: float = 28.0) -> None:
         self._hops = 0
@@ -48,6 +68,9 @@ class Endpointer:
         """No utterance begins before this sample."""
         self._last_speech = 0
         """The sample after the newest hop of speech."""
+        self._paused = False
+        self._patience: int | None = None
+        """Samples of silence that end the utterance in this pause, where that differs from the setting."""
         self.configure(threshold=threshold, endpointing_ms=endpointing_ms, max_utterance_s=max_utterance_s)
 
     def configure(self, *, threshold: float, endpointing_ms: int, max_utterance_s: float) -> None:
@@ -63,7 +86,12 @@ class Endpointer:
             return None
         return self._first_speech()
 
-    def feed(self, score: float) -> list[SpeechStarted | SpeechEnded]:
+    def be_patient(self, silence: int) -> None:
+        """In this pause, so many samples of silence end the utterance, whatever the setting."""
+        if self._paused:
+            self._patience = silence
+
+    def feed(self, score: float) -> list[Event]:
         """Take the next hop's speech probability."""
         self._hops += 1
         self._scores.append(score)
@@ -76,17 +104,26 @@ class Endpointer:
             assert start is not None
             self._start, self._last_speech = start, now
             return [SpeechStarted(start)]
+        events: list[Event] = []
         if score >= self._threshold - HYSTERESIS:
             self._last_speech = now
-        if now - self._last_speech >= self._silence:
-            return [self._end(min(self._last_speech + POST_ROLL, now))]
+            if self._paused:
+                self._paused, self._patience = False, None
+                events.append(SpeechWentOn())
+        silence = now - self._last_speech
+        if silence >= (self._silence if self._patience is None else self._patience):
+            return [self._end(min(self._last_speech + POST_ROLL, now), silence)]
         if now - self._start >= self._longest:
-            return self._cut(now)
-        return []
+            return [*events, *self._cut(now)]
+        if silence >= PAUSE and not self._paused:
+            self._paused = True
+            events.append(SpeechPaused(self._last_speech))
+        return events
 
     def reset(self, floor: int) -> None:
         """Forget the open utterance; the next begins at sample `floor` or later."""
         self._start = None
+        self._paused, self._patience = False, None
         self._scores.clear()
         self._floor = max(self._floor, floor)
 
@@ -97,17 +134,17 @@ class Endpointer:
                 return max((self._hops - back) * HOP - PRE_ROLL, self._floor)
         return None
 
-    def _end(self, sample: int) -> SpeechEnded:
+    def _end(self, sample: int, silence: int) -> SpeechEnded:
         self.reset(sample)
-        return SpeechEnded(sample)
+        return SpeechEnded(sample, silence)
 
-    def _cut(self, now: int) -> list[SpeechStarted | SpeechEnded]:
+    def _cut(self, now: int) -> list[Event]:
         """End an utterance that has grown too long at the quietest hop of its second half, and open the next."""
         second_half = self._scores[len(self._scores) // 2 :]
         quietest = min(range(len(second_half)), key=second_half.__getitem__)
         rest = second_half[quietest:]
         cut = now - len(rest) * HOP + HOP // 2
-        ended = self._end(cut)
+        ended = self._end(cut, max(0, now - self._last_speech))
         if self._last_speech <= cut:
             return [ended]
         self._start, self._scores = cut, rest

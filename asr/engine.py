@@ -58,7 +58,7 @@ class Transcript:
     """0 to 1, from the probabilities of the tokens."""
     language: str
     alternatives: tuple[str, ...] = ()
-    """Of a partial: the other readings that the search ended with."""
+    """The other readings that the search ended with."""
     redone: bool = False
     """Whether the guard had it decoded again in the full window."""
 

@@ -21,6 +21,18 @@ class AsrMetrics:
             buckets=LATENCY_BUCKETS,
             registry=registry,
         )
+        self.speech_to_final = Histogram(
+            "asr_speech_to_final_seconds",
+            "From the end of an utterance's speech to its final queued",
+            buckets=LATENCY_BUCKETS,
+            registry=registry,
+        )
+        self.speculations = Counter(
+            "asr_speculations",
+            "Finals asked for at a pause: used, or in vain since speech went on",
+            ["outcome"],
+            registry=registry,
+        )
         self.partials = Counter("asr_partials", "Partials sent", registry=registry)
         self.partials_dropped = Counter(
             "asr_partials_dropped", "Partials given up for a newer one or for the final", registry=registry

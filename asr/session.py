@@ -19,7 +19,7 @@ import numpy as np
 from asr.agreement import StablePrefix, keep_promise
 from asr.audio_buffer import AudioBuffer
 from asr.detector import Detector, Probabilities
-from asr.endpointer import Endpointer, SpeechEnded, SpeechStarted
+from asr.endpointer import PAUSE, Endpointer, SpeechEnded, SpeechPaused, SpeechStarted, SpeechWentOn
 from asr.engine import SAMPLE_RATE, Context, Options, Request, Transcript
 from asr.mel import MelCache
 from asr.metrics import AsrMetrics
@@ -45,6 +45,17 @@ CONTEXT_S = 15.0
 
 
 @dataclass(eq=False)
+class Speculation:
+    """A final asked for at a pause, so that it is there when the pause turns out to be the end."""
+
+    job: Job
+    end: int
+    """Where its audio ends."""
+    transcript: Transcript | None = None
+    """Once it has come."""
+
+
+@dataclass(eq=False)
 class Utterance:
     """One utterance from its first sample to its final; also the owner of its jobs."""
 
@@ -64,6 +75,12 @@ class Utterance:
     """None while it is open."""
     partial_at: int = 0
     """Where the audio of the newest partial asked for ended."""
+    speculation: Speculation | None = None
+    """Of the pause that it is in."""
+    shown_to: int = 0
+    """Where the audio of the newest partial sent ended."""
+    silence: int = 0
+    """Samples heard between its speech and the decision that it has ended."""
     from_finalize: bool = False
     decided: float = 0.0
     """Monotonic seconds of the decision that it has ended."""
@@ -128,6 +145,8 @@ class AsrSession:
         self._dropped = 0
         self._closing = False
         self._draining = False
+        self._done = False
+        """Whether it has been said."""
         self._released = False
 
     # What the connection calls
@@ -256,10 +275,15 @@ class AsrSession:
         for score in scores.tolist():
             self._scored += HOP
             for event in self._endpointer.feed(score):
-                if isinstance(event, SpeechStarted):
-                    self._start_utterance(event.sample)
-                else:
-                    self._end_utterance(event)
+                match event:
+                    case SpeechStarted():
+                        self._start_utterance(event.sample)
+                    case SpeechPaused():
+                        self._speculate(event.sample)
+                    case SpeechWentOn() if self._open is not None:
+                        self._forget_speculation(self._open)
+                    case SpeechEnded():
+                        self._end_utterance(event)
         self._ask_for_partial()
         keep = self._open.start if self._open else self._scored - int(KEEP_BEFORE_S * SAMPLE_RATE)
         self._audio.forget_before(keep)
@@ -293,21 +317,22 @@ class AsrSession:
             utterance.before = before
             utterance.pause = self._audio.read(before.end, utterance.start)
 
-    def _context(self, utterance: Utterance) -> Context | None:
-        """Of the utterance's final; None where nothing was said shortly before, or its words are not known yet."""
-        before, utterance.before = utterance.before, None
+    def _context(self, utterance: Utterance, samples: Samples) -> Context | None:
+        """Of a final; None where nothing was said shortly before, or its words are not known yet."""
+        before = utterance.before
         if before is None or before.transcript is None or not before.transcript.text:
             return None
-        samples = np.concatenate((before.samples, utterance.pause))
-        if len(samples) + len(utterance.samples) > CONTEXT_S * SAMPLE_RATE:
+        heard = np.concatenate((before.samples, utterance.pause))
+        if len(heard) + len(samples) > CONTEXT_S * SAMPLE_RATE:
             return None
-        return Context(samples, before.transcript.text)
+        return Context(heard, before.transcript.text)
 
     def _end_utterance(self, event: SpeechEnded) -> None:
         utterance = self._open
         if utterance is None:
             return
         self._open = None
+        utterance.silence = event.silence
         self._close_utterance(utterance, min(event.sample, self._audio.end))
 
     def _close_utterance(self, utterance: Utterance, end: int, *, from_finalize: bool = False) -> None:
@@ -319,19 +344,20 @@ class AsrSession:
         self._connection.send(wire.SpeechEnd(utterance=utterance.number, time=self._time(end)))
         self._apply_endpointing()
         utterance.samples = self._audio.read(utterance.start, end)
-        request = replace(self._request(utterance, utterance.samples, final=True), context=self._context(utterance))
         self._newest = utterance
         self._ended.append(utterance)
         self._scheduler.cancel(utterance, Kind.PARTIAL)
-        self._scheduler.submit(
-            Job(
-                owner=utterance,
-                request=request,
-                deliver=lambda outcome: self._on_final(utterance, outcome),
-                kind=Kind.FINAL,
-                deadline=utterance.decided,
-            )
-        )
+        speculation = utterance.speculation
+        if speculation is None or speculation.end > end:
+            self._forget_speculation(utterance)
+            self._ask_for_final(utterance)
+        elif speculation.transcript is None:
+            self._metrics.speculations.labels("used").inc()
+            self._scheduler.promote(speculation.job, utterance.decided)
+        else:
+            self._metrics.speculations.labels("used").inc()
+            self._on_final(utterance, speculation.transcript)
+        utterance.before = None
 
     def _finalize(self, here: int) -> None:
         if not self._open_what_is_pending():
@@ -376,11 +402,63 @@ class AsrSession:
     def _request(self, utterance: Utterance, samples: Samples, *, final: bool) -> Request:
         settings = utterance.settings
         options = Options(language=settings.language, prompt=settings.prompt, hotwords=settings.hotwords)
-        return Request(samples, final, options, utterance.features)
+        context = self._context(utterance, samples) if final else None
+        return Request(samples, final, options, utterance.features, context)
+
+    def _ask_for_final(self, utterance: Utterance) -> None:
+        self._scheduler.submit(
+            Job(
+                owner=utterance,
+                request=self._request(utterance, utterance.samples, final=True),
+                deliver=lambda outcome: self._on_final(utterance, outcome),
+                kind=Kind.FINAL,
+                deadline=utterance.decided,
+            )
+        )
+
+    def _speculate(self, speech_end: int) -> None:
+        """The utterance pauses: ask for its final, since most pauses are its end."""
+        utterance, end = self._open, self._scored
+        if utterance is None:
+            return
+        wait_s = utterance.settings.endpointing_ms / 1000 - PAUSE / SAMPLE_RATE
+        if wait_s <= 0:
+            return  # it ends before a speculation could be of use
+        utterance.partial_at = end
+        self._scheduler.cancel(utterance, Kind.PARTIAL)  # it would tell less
+        samples = self._audio.read(utterance.start, end)
+        job = Job(
+            owner=utterance,
+            request=self._request(utterance, samples, final=True),
+            deliver=lambda outcome: self._on_speculation(utterance, speculation, outcome),
+            kind=Kind.SPECULATION,
+            deadline=time.monotonic() + wait_s,
+        )
+        utterance.speculation = speculation = Speculation(job, end)
+        self._scheduler.submit(job)
+
+    def _forget_speculation(self, utterance: Utterance) -> None:
+        """There is more to hear than it has heard. If it runs, what it finds will do as a partial."""
+        if utterance.speculation is not None:
+            self._metrics.speculations.labels("vain").inc()
+            self._scheduler.cancel(utterance, Kind.SPECULATION)
+            utterance.speculation = None
+
+    def _on_speculation(self, utterance: Utterance, speculation: Speculation, outcome: Transcript | Exception) -> None:
+        current = utterance.speculation is speculation
+        if utterance.end is not None:
+            if current:
+                self._on_final(utterance, outcome)
+        elif isinstance(outcome, Exception):
+            utterance.speculation = None if current else utterance.speculation  # the final will tell
+        else:
+            if current:
+                speculation.transcript = outcome
+            self._on_partial(utterance, speculation.end, outcome)
 
     def _ask_for_partial(self) -> None:
         utterance = self._open
-        if utterance is None or not utterance.settings.interim_results:
+        if utterance is None or utterance.speculation is not None or not utterance.settings.interim_results:
             return
         interval = self._service_settings.resolved_partial_interval_ms * SAMPLE_RATE // 1000
         end = self._scored
@@ -401,8 +479,9 @@ class AsrSession:
     def _on_partial(self, utterance: Utterance, end: int, outcome: Transcript | Exception) -> None:
         if self._released or utterance is not self._open or isinstance(outcome, Exception):
             return  # too late to be of use; the final tells the words, or the engine's failure
-        if not outcome.text:
+        if not outcome.text or not utterance.settings.interim_results or end < utterance.shown_to:
             return
+        utterance.shown_to = end
         text = utterance.stable.update(outcome.text, end / SAMPLE_RATE, outcome.alternatives)
         self._metrics.partials.inc()
         self._connection.send(
@@ -446,6 +525,7 @@ class AsrSession:
         end = cast(int, utterance.end)
         latency = time.monotonic() - utterance.decided
         self._metrics.final_latency.observe(latency)
+        self._metrics.speech_to_final.observe(latency + utterance.silence / SAMPLE_RATE)
         self._metrics.utterances.labels("words" if transcript.text else "empty").inc()
         self._connection.send(
             wire.Final(
@@ -483,6 +563,9 @@ class AsrSession:
             self._send_done()
 
     def _send_done(self) -> None:
+        if self._done:
+            return
+        self._done = True
         self._connection.send(self._totals())
         self._connection.close(CloseCode.DONE)
 

@@ -39,7 +39,8 @@ first pair is openai/whisper's own. The second is for the silence behind our win
 apart: noise, typing, breath and music have 0.82 to 0.97 there, speech under 0.55, lone or noisy words up to 0.75."""
 
 PARTIAL_BEAM = 3
-"""Readings that a partial is searched with: they tell which of its words are sure (asr/agreement.py)."""
+"""Readings that a partial is searched with, and that a final gives, which may yet turn out to be a partial: they tell
+which of its words are sure (asr/agreement.py)."""
 TOKENS_PER_SECOND = 12
 """More than anybody speaks; a text that is longer is a loop."""
 TOKENS_AT_LEAST = 16
@@ -164,20 +165,21 @@ class WhisperEngine:
                 item.hypothesis = _NOTHING
 
     def _decode_finals(self, items: list[_Item]) -> None:
-        self._decode_in_context(items)
+        readings = min(PARTIAL_BEAM, self._beam_size)
+        self._decode_in_context(items, readings)
         alone = [item for item in items if item.hypothesis is _NOTHING]
         if alone:
-            self._decode(alone, beam_size=self._beam_size)
+            self._decode(alone, beam_size=self._beam_size, readings=readings)
         doubtful = [item for item in alone if item.hypothesis.suspect and not item.hypothesis.made_up]
         if doubtful:
-            self._decode(doubtful, beam_size=self._beam_size, full_window=True)
+            self._decode(doubtful, beam_size=self._beam_size, readings=readings, full_window=True)
         for item in doubtful:
             item.redone = True
         for item in alone:
             if item.hypothesis.made_up:
                 item.hypothesis = _NOTHING
 
-    def _decode_in_context(self, items: list[_Item]) -> None:
+    def _decode_in_context(self, items: list[_Item], readings: int) -> None:
         """Set the hypotheses of what makes sense as the continuation of the words before it; leave the others."""
         followers = [item for item in items if item.request.context]
         if not followers:
@@ -190,7 +192,7 @@ class WhisperEngine:
         if not spoken:
             return
         continuations = [self._continuation(item) for item in spoken]
-        self._decode(continuations, beam_size=self._beam_size)
+        self._decode(continuations, beam_size=self._beam_size, readings=readings)
         for item, continuation in zip(spoken, continuations, strict=True):
             heard = continuation.hypothesis
             again = repeats_itself(f"{continuation.forced} {heard.text}")

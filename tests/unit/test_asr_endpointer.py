@@ -6,13 +6,29 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from asr.endpointer import POST_ROLL, PRE_ROLL, Endpointer, SpeechEnded, SpeechStarted
+from asr.endpointer import (
+    PAUSE,
+    POST_ROLL,
+    PRE_ROLL,
+    Endpointer,
+    Event,
+    SpeechEnded,
+    SpeechPaused,
+    SpeechStarted,
+    SpeechWentOn,
+)
 from asr.vad import HOP
 
 pytestmark = pytest.mark.unit
 
 
 def run(endpointer: Endpointer, *runs: tuple[float, int]) -> list[tuple[int, SpeechStarted | SpeechEnded]]:
+    """The starts and ends among what `run_all` returns."""
+    events = run_all(endpointer, *runs)
+    return [(hop, event) for hop, event in events if isinstance(event, SpeechStarted | SpeechEnded)]
+
+
+def run_all(endpointer: Endpointer, *runs: tuple[float, int]) -> list[tuple[int, Event]]:
     """Feed runs of (probability, hops); returns each event with the hop, counted from 1, that brought it."""
     scores = [score for score, hops in runs for _ in range(hops)]
     return [(hop, event) for hop, score in enumerate(scores, 1) for event in endpointer.feed(score)]
@@ -23,7 +39,7 @@ def test_an_utterance_has_its_onset_and_its_tail() -> None:
     events = run(Endpointer(endpointing_ms=500), (0.0, 50), (0.9, 30), (0.0, 30))
     assert events == [
         (53, SpeechStarted(50 * HOP - PRE_ROLL)),
-        (96, SpeechEnded(80 * HOP + POST_ROLL)),  # the 16th hop of silence: 512 ms
+        (96, SpeechEnded(80 * HOP + POST_ROLL, 16 * HOP)),  # the 16th hop of silence: 512 ms
     ]
 
 
@@ -37,6 +53,31 @@ def test_a_pause_shorter_than_the_silence_asked_for_ends_nothing() -> None:
     endpointer = Endpointer(endpointing_ms=640)
     assert len(run(endpointer, (0.9, 10), (0.0, 19), (0.9, 10))) == 1
     assert len(run(endpointer, (0.0, 20))) == 1
+
+
+def test_a_pause_is_told_once_and_so_is_its_end() -> None:
+    """A pause may be the utterance's end; both that and its going on are told, also the second time."""
+    endpointer = Endpointer(endpointing_ms=500)
+    hops = PAUSE // HOP
+    events = run_all(endpointer, (0.9, 20), (0.0, hops + 4), (0.9, 5), (0.0, hops - 1), (0.9, 5), (0.0, 16))
+    assert events[1:] == [
+        (20 + hops, SpeechPaused(20 * HOP)),
+        (20 + hops + 5, SpeechWentOn()),
+        (33 + 3 * hops, SpeechPaused((33 + 2 * hops) * HOP)),
+        (33 + 2 * hops + 16, SpeechEnded((33 + 2 * hops) * HOP + POST_ROLL, 16 * HOP)),
+    ]
+
+
+def test_patience_holds_for_one_pause() -> None:
+    """Less or more silence than the setting's ends the utterance in this pause; the next one has the setting's."""
+    endpointer = Endpointer(endpointing_ms=500)
+    run_all(endpointer, (0.9, 20), (0.0, PAUSE // HOP))
+    endpointer.be_patient(30 * HOP)
+    assert run(endpointer, (0.0, 23)) == []
+    assert run(endpointer, (0.9, 1), (0.0, 16)) == [(17, SpeechEnded(50 * HOP + POST_ROLL, 16 * HOP))]
+    run_all(endpointer, (0.9, 20), (0.0, PAUSE // HOP))
+    endpointer.be_patient(9 * HOP)
+    assert [hop for hop, _ in run(endpointer, (0.0, 10))] == [3]
 
 
 def test_speech_goes_on_below_the_threshold_that_starts_it() -> None:
@@ -66,7 +107,7 @@ def test_a_long_utterance_is_cut_where_it_is_quietest() -> None:
     endpointer = Endpointer(max_utterance_s=3.2)
     events = [event for _, event in run(endpointer, (0.9, 60), (0.6, 1), (0.9, 45))]
     cut = 60 * HOP + HOP // 2
-    assert events == [SpeechStarted(0), SpeechEnded(cut), SpeechStarted(cut)]
+    assert events == [SpeechStarted(0), SpeechEnded(cut, 0), SpeechStarted(cut)]
 
 
 def test_after_a_reset_nothing_before_it_is_used() -> None:
