@@ -133,6 +133,8 @@ class WhisperEngine:
         )
         self._tokenizer = tokenizers.Tokenizer.from_file(str(model_dir / "tokenizer.json"))
         self._beam_size = beam_size
+        self._encodes_batches = device == "cuda"
+        """On the CPU a batch costs as much as each by itself, in the longest one's window, and far more memory."""
         self._bands: int = self._model.n_mels
         self._log_mel = _log_mel_on(device)
         self._sot = self._token("<|startoftranscript|>")
@@ -224,7 +226,7 @@ class WhisperEngine:
             rows = [row for row, each in enumerate(shapes) if each == shape]
             group = [items[row] for row in rows]
             # What is forced counts as new, and CTranslate2 takes at most half of max_length for what is new.
-            new = min(MAX_NEW_TOKENS, max(len(self._encode(item.forced)) + item.token_cap for item in group))
+            new = min(MAX_NEW_TOKENS, max(len(self._tokens(item.forced)) + item.token_cap for item in group))
             new = min(new, most_tokens)
             results = self._model.generate(
                 ctranslate2.StorageView.from_array(states[rows]),
@@ -244,14 +246,20 @@ class WhisperEngine:
 
     def _states(self, items: list[_Item]) -> States:
         """What the decoder sees of each item: its right-sized window, continued by silence."""
-        frames = max(item.frames for item in items)
-        encoded = self._encode_windows(np.stack([window(item.mel, frames) for item in items]))
+        encoded = self._encode(items)
         length = min(FULL_WINDOW // 2, max(item.states for item in items) + SILENCE // 2)
         # Each state of silence stands where it would in the full window: states know their position.
         states = np.repeat(self._silence[np.newaxis, :length], len(items), axis=0)
         for row, item in enumerate(items):
-            states[row, : item.states] = encoded[row, : item.states]
+            states[row, : item.states] = encoded[row][: item.states]
         return states
+
+    def _encode(self, items: list[_Item]) -> list[States]:
+        """Each item's encoder states, of its own window or a longer one."""
+        if not self._encodes_batches:
+            return [self._encode_windows(window(item.mel, item.frames)[np.newaxis])[0] for item in items]
+        frames = max(item.frames for item in items)
+        return list(self._encode_windows(np.stack([window(item.mel, frames) for item in items])))
 
     def _full_states(self, items: list[_Item]) -> States:
         return self._encode_windows(np.stack([window(item.mel, FULL_WINDOW) for item in items]))
@@ -264,7 +272,7 @@ class WhisperEngine:
 
     def _hypothesis(self, item: _Item, result: ctranslate2.models.WhisperGenerationResult) -> _Hypothesis:
         # The forced words come back with the others; the score's sum leaves them out.
-        forced = len(self._encode(item.forced))
+        forced = len(self._tokens(item.forced))
         text, *alternatives = (self._text(ids[forced:]) for ids in result.sequences_ids)
         ids = result.sequences_ids[0]
         new = max(0, len(ids) - forced)
@@ -285,11 +293,11 @@ class WhisperEngine:
         before = " ".join(filter(None, (item.request.options.hotwords, item.request.options.prompt)))
         prompt: list[int] = []
         if before:
-            prompt = [self._prev, *self._encode(before)[-PROMPT_TOKENS:]]
+            prompt = [self._prev, *self._tokens(before)[-PROMPT_TOKENS:]]
         prompt.append(self._sot)
         if self._model.is_multilingual:
             prompt += [self._token(f"<|{item.language}|>"), self._token("<|transcribe|>")]
-        return [*prompt, self._no_timestamps, *self._encode(item.forced)]
+        return [*prompt, self._no_timestamps, *self._tokens(item.forced)]
 
     def _set_languages(self, items: list[_Item], states: States) -> None:
         """The language asked for, or the one that is heard."""
@@ -312,7 +320,7 @@ class WhisperEngine:
         codes = (token.content.strip("<|>") for token in added)
         return frozenset((DETECT, *(code for code in codes if code.isalpha() and len(code) in (2, 3))))
 
-    def _encode(self, text: str) -> list[int]:
+    def _tokens(self, text: str) -> list[int]:
         """Tokens of text as it stands after a space; none for none."""
         if not text:
             return []
