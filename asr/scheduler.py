@@ -2,8 +2,8 @@
 
 A speculation is a final that is asked for before the utterance is known to have ended; it becomes a final if it has.
 Waiting grows without bound as the engine's threads come near to being always busy, so what is not owed to anybody
-gives way before that: partials while the threads are busier than `PARTIALS_BELOW`, speculations while they are busier
-than `SPECULATIONS_BELOW` of the time. Finals run whatever the load.
+gives way before that: the more the threads are busy, first the contexts of finals, then partials, then speculations.
+Finals run whatever the load.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
@@ -24,10 +24,12 @@ log = logging.getLogger(__name__)
 
 Deliver = Callable[[Transcript | Exception], None]
 
+CONTEXTS_BELOW = 0.5
+"""Share of the threads' time that may be spent before finals are heard without the utterance before them."""
 PARTIALS_BELOW = 0.6
-"""Share of the threads' time that may be spent before partials wait."""
+"""The same before partials wait."""
 SPECULATIONS_BELOW = 0.8
-"""The same for speculations."""
+"""The same before speculations wait."""
 LOAD_OVER_S = 4.0
 """Time constant of the mean that is compared with those."""
 
@@ -102,6 +104,7 @@ class Scheduler(Worker):
         self._idle = 0
         """Threads that look for work."""
         self._load = Load(workers)
+        self._needed = Load(workers)
         self._partials_running = 0
 
     def submit(self, job: Job) -> None:
@@ -140,9 +143,15 @@ class Scheduler(Worker):
         """Jobs that wait."""
         return len(self._finals) + len(self._speculations) + len(self._partials)
 
-    def load(self) -> float:
-        """Share of the engine threads' time that was spent lately."""
-        return self._load.share()
+    def need(self) -> float:
+        """Share of the threads' time that finals and speculations took lately."""
+        return self._needed.share()
+
+    def oldest_wait_s(self) -> float:
+        """How long the final that waits longest has waited."""
+        with self._changed:
+            oldest = min((job.deadline for job in self._finals), default=None)
+        return 0.0 if oldest is None else max(0.0, time.monotonic() - oldest)
 
     def _work(self) -> None:
         while True:
@@ -199,6 +208,8 @@ class Scheduler(Worker):
                 self._metrics.queue_wait.labels(kind).observe(started - job.queued)
             try:
                 requests = [job.request for job in batch]
+                if self._load.share() >= CONTEXTS_BELOW:
+                    requests = [replace(request, context=None) for request in requests]
                 transcripts = self._engine.transcribe(requests)
                 audio = sum(len(request.samples) for request in requests)
                 self._metrics.decoded(kind, len(batch), audio, time.monotonic() - started, transcripts)
@@ -208,7 +219,9 @@ class Scheduler(Worker):
                 outcomes = [error] * len(batch)
         with self._changed:
             self._load.add(time.monotonic() - started)
-            if kind is Kind.PARTIAL:
+            if kind is not Kind.PARTIAL:
+                self._needed.add(time.monotonic() - started)
+            else:
                 self._partials_running -= 1
                 self._changed.notify()
         for job, outcome in zip(batch, outcomes, strict=True):

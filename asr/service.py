@@ -10,6 +10,7 @@ from typing import Any, cast
 import msgspec
 import numpy as np
 
+from asr.admission import Admission
 from asr.detector import Detector, VoiceModel
 from asr.engine import SAMPLE_RATE, Engine, Options, Request
 from asr.metrics import AsrMetrics
@@ -56,6 +57,7 @@ class AsrService:
         self._engine: Engine | None = None
         self._detector: Detector | None = None
         self._scheduler: Scheduler | None = None
+        self._admission: Admission | None = None
         gauge_from("asr_queue_depth", "Jobs that wait for the engine", self.queue_depth, self.registry)
 
     @property
@@ -76,6 +78,9 @@ class AsrService:
             max_batch=self.settings.resolved_max_batch,
             post=loop.call_soon_threadsafe,
             metrics=self._metrics,
+        )
+        self._admission = Admission(
+            self.settings.admit_p95_ms, need=self._scheduler.need, oldest_wait_s=self._scheduler.oldest_wait_s
         )
         self._detector.start()
         self._scheduler.start()
@@ -107,6 +112,7 @@ class AsrService:
         """A session for a stream that was admitted; only after `load`."""
         assert self._detector is not None
         assert self._scheduler is not None
+        assert self._admission is not None
         return AsrSession(
             connection,
             cast(wire.Settings, settings),
@@ -115,12 +121,14 @@ class AsrService:
             check=self.check_settings,
             detector=self._detector,
             scheduler=self._scheduler,
+            admission=self._admission,
             metrics=self._metrics,
         )
 
     def overload(self) -> Refusal | None:
-        """Admission is by the number of streams alone."""
-        return None
+        """Why one more stream would come too late to its words; the number of streams is looked at elsewhere."""
+        reason = self._admission.refusal() if self._admission else None
+        return Refusal(503, "overloaded", reason, self.settings.retry_after_s) if reason else None
 
     def queue_depth(self) -> int:
         """Jobs that wait for the engine."""

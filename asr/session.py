@@ -16,6 +16,7 @@ from typing import Any, cast
 import msgspec
 import numpy as np
 
+from asr.admission import Admission
 from asr.agreement import StablePrefix, keep_promise
 from asr.audio_buffer import AudioBuffer
 from asr.detector import Detector, Probabilities
@@ -109,6 +110,7 @@ class AsrSession:
         check: Callable[[wire.Settings], None],
         detector: Detector,
         scheduler: Scheduler,
+        admission: Admission,
         metrics: AsrMetrics,
     ) -> None:
         """`check` raises `BadConfig` for settings that this replica can't serve."""
@@ -119,6 +121,7 @@ class AsrSession:
         self._check = check
         self._detector = detector
         self._scheduler = scheduler
+        self._admission = admission
         self._metrics = metrics
 
         self._decoder: Decoder | None = None
@@ -153,6 +156,7 @@ class AsrSession:
 
     def start(self) -> None:
         """Send `ready`."""
+        self._admission.opened(self)
         self._connection.send(
             Ready(
                 connection_id=self._connection.id,
@@ -206,6 +210,7 @@ class AsrSession:
     def released(self) -> None:
         """Cancel everything of this stream."""
         self._released = True
+        self._admission.closed(self)
         self._detector.forget(self._stream)
         for utterance in (self._open, *self._ended):
             if isinstance(utterance, Utterance):
@@ -525,6 +530,7 @@ class AsrSession:
         end = cast(int, utterance.end)
         latency = time.monotonic() - utterance.decided
         self._metrics.final_latency.observe(latency)
+        self._admission.observe(latency)
         self._metrics.speech_to_final.observe(latency + utterance.silence / SAMPLE_RATE)
         self._metrics.utterances.labels("words" if transcript.text else "empty").inc()
         self._connection.send(

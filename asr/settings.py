@@ -29,10 +29,12 @@ class AsrSettings(ServiceSettings):
     """Hypotheses that a final is searched with; a partial is searched with 3, or with as many if that is fewer."""
     partial_interval_ms: int = Field(default=0, ge=0, le=10000)
     """New audio between two partials of an utterance, milliseconds; 0 for 1000 on the CPU and 500 on a GPU."""
+    admit_p95_ms: int = Field(default=0, ge=0, le=60000)
+    """95th percentile of the finals' latency over which new streams are refused, milliseconds; 0 admits by number."""
     backlog_s: float = Field(default=60, ge=5, le=600)
     """Audio of one stream that may wait for the engine; beyond it the stream is not read until it shrinks."""
     max_batch: int = Field(default=0, ge=0, le=64)
-    """Requests decoded together; 0 for 4 on the CPU and 16 on a GPU."""
+    """Requests decoded together; 0 for 2 on the CPU and 16 on a GPU."""
     workers: int = Field(default=0, ge=0, le=64)
     """Batches decoded at the same time, each with its share of the threads; 0 for one a thread, at most 8, on the
     CPU, and 1 on a GPU."""
@@ -52,7 +54,7 @@ class AsrSettings(ServiceSettings):
     @property
     def resolved_max_batch(self) -> int:
         """The batch size in force."""
-        return self.max_batch or (16 if self.device == "cuda" else 4)
+        return self.max_batch or (16 if self.device == "cuda" else 2)
 
     @property
     def resolved_workers(self) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -93,8 +94,12 @@ class SampleCountingEngine:
     def __init__(self) -> None:
         self.requests: list[Request] = []
         self.broken = False
+        self.slow: threading.Event | None = None
+        """Until it is set, calls wait."""
 
     def transcribe(self, requests: list[Request]) -> list[Transcript]:
+        if self.slow is not None:
+            assert self.slow.wait(timeout=10)
         if self.broken:
             raise RuntimeError("broken on purpose")
         self.requests += requests

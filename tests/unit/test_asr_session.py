@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 from collections.abc import AsyncIterator
 from itertools import pairwise
 from typing import Any
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 from prometheus_client import CollectorRegistry
 
+from asr.admission import Admission
 from asr.detector import Detector
 from asr.metrics import AsrMetrics
 from asr.scheduler import Scheduler
@@ -48,6 +50,7 @@ class Bench:
             check=self.check,
             detector=self.detector,
             scheduler=self.scheduler,
+            admission=Admission(0, need=self.scheduler.need, oldest_wait_s=self.scheduler.oldest_wait_s),
             metrics=metrics,
         )
         self.session.start()
@@ -318,6 +321,72 @@ async def test_a_client_faster_than_the_engine_is_slowed_down() -> None:
     bench.hear(30, loud=True)
     assert not bench.connection.reading
     await eventually(lambda: bench.connection.reading)
+    bench.session.released()
+
+
+async def test_the_final_of_a_pause_that_was_the_end_is_there_at_once(bench: Bench) -> None:
+    """It was asked for when the pause began, on the audio up to there, and is not asked for again."""
+    bench.hear(2, loud=True)
+    bench.hear(0.3, loud=False)  # a pause, not yet the end
+    await eventually(lambda: any(request.final for request in bench.engine.requests))
+    await bench.until(wire.Partial)
+    assert not bench.connection.of(wire.Final)
+    bench.hear(0.7, loud=False)
+    final = (await bench.until(wire.Final))[0]
+    assert sum(request.final for request in bench.engine.requests) == 1
+    assert final.end_time > 2.3
+    assert final.latency_ms < 500
+
+
+async def test_speech_that_goes_on_after_a_pause_is_in_the_final(bench: Bench) -> None:
+    """What was asked for at the pause is not taken for the whole."""
+    bench.hear(2, loud=True)
+    bench.hear(0.3, loud=False)
+    await eventually(lambda: any(request.final for request in bench.engine.requests))
+    bench.hear(2, loud=True)
+    bench.hear(1, loud=False)
+    final = (await bench.until(wire.Final))[0]
+    assert len(bench.connection.of(wire.SpeechStart)) == 1
+    assert len(final.text.split()) > 8  # the engine says a word each half second
+    assert all(len(request.samples) <= 5 * RATE for request in bench.engine.requests)
+
+
+async def test_a_pause_that_is_dropped_gives_no_final(bench: Bench) -> None:
+    """`reset` within a pause: what was asked for at the pause comes to nothing."""
+    bench.engine.slow = threading.Event()
+    bench.hear(2, loud=True)
+    bench.hear(0.3, loud=False)
+    await eventually(lambda: bench.scheduler.seconds_stuck() > 0)
+    bench.say("reset")
+    await bench.until(wire.ResetDone)
+    bench.engine.slow.set()
+    bench.hear(1, loud=False)
+    bench.say("close")
+    done = (await bench.until(wire.Done))[0]
+    assert not bench.connection.of(wire.Final)
+    assert adds_up(done)
+
+
+async def test_close_within_a_pause_says_done_once(bench: Bench) -> None:
+    """The final is there already; `done` comes after it, and nothing after `done`."""
+    bench.hear(2, loud=True)
+    bench.hear(0.3, loud=False)
+    await bench.until(wire.Partial)
+    bench.say("close")
+    await bench.until(wire.Done)
+    await asyncio.sleep(0.05)
+    kinds = [type(each).__name__ for each in bench.connection.sent]
+    assert kinds[-2:] == ["Final", "Done"]
+    assert kinds.count("Done") == 1
+
+
+async def test_an_utterance_as_short_as_a_pause_is_decoded_when_it_ends() -> None:
+    """With an endpoint sooner than a pause is told, there is nothing to speculate on."""
+    bench = Bench(endpointing_ms=100, interim_results=False)
+    bench.hear(2, loud=True)
+    bench.hear(1, loud=False)
+    await bench.until(wire.Final)
+    assert len(bench.engine.requests) == 1
     bench.session.released()
 
 
