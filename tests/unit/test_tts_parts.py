@@ -301,7 +301,8 @@ def test_an_engine_without_its_thread_is_stuck() -> None:
     engine.start()
     assert engine.seconds_stuck() == 0
     engine.submit(ListenerStream(), sentence(0.0))
-    engine._thread.join(timeout=30)
+    for thread in engine._threads:
+        thread.join(timeout=30)
     assert engine.seconds_stuck() == float("inf")
     engine.stop()
     assert engine.seconds_stuck() == 0
