@@ -22,6 +22,10 @@ class Options:
     """ISO 639-1 code, `auto`, or None for the model's default."""
     prompt: str = ""
     hotwords: str = ""
+    task: str = "transcribe"
+    """One of the engine's tasks."""
+    words: bool = False
+    """Whether a final's words are to be told with their times."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +54,18 @@ class Request:
 
 
 @dataclass(frozen=True)
+class Word:
+    """One word of a transcript, marks included."""
+
+    text: str
+    start: float
+    """Seconds after the request's first sample."""
+    end: float
+    confidence: float
+    """0 to 1, the mean probability of its tokens."""
+
+
+@dataclass(frozen=True)
 class Transcript:
     """The words of a request."""
 
@@ -61,6 +77,10 @@ class Transcript:
     """The other readings that the search ended with."""
     redone: bool = False
     """Whether the guard had it decoded again in the full window."""
+    words: tuple[Word, ...] = ()
+    """Of a final, where they were asked for; joined by spaces they are the text, where its language has spaces."""
+    encoder_s: float = 0.0
+    """Its share of the time that the encoder took."""
 
 
 class Engine(Protocol):
@@ -68,6 +88,8 @@ class Engine(Protocol):
 
     languages: frozenset[str]
     """Codes that `Options.language` may name; `auto` among them where the model can tell."""
+    tasks: frozenset[str]
+    """What `Options.task` may name."""
 
     def transcribe(self, requests: list[Request]) -> list[Transcript]:
         """The words of each request, in their order. Either all are final or none is."""

@@ -51,6 +51,19 @@ class AsrMetrics:
             buckets=LATENCY_BUCKETS,
             registry=registry,
         )
+        self.encoder = Counter(
+            "asr_encoder_seconds",
+            "Time that the model's encoder took, a part of the engine's",
+            ["kind"],
+            registry=registry,
+        )
+        self.real_time_factor = Histogram(
+            "asr_real_time_factor",
+            "Time of one batch in the engine for a second of its audio",
+            ["kind"],
+            buckets=(0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 1, 2),
+            registry=registry,
+        )
         self.decoded_audio = Counter(
             "asr_decoded_audio_seconds", "Audio that the engine decoded", ["kind"], registry=registry
         )
@@ -69,5 +82,7 @@ class AsrMetrics:
         """Account for one batch of `samples` of audio that took `seconds`."""
         self.batch_size.observe(batch)
         self.decode.labels(kind).observe(seconds)
+        self.encoder.labels(kind).inc(sum(transcript.encoder_s for transcript in transcripts))
         self.decoded_audio.labels(kind).inc(samples / SAMPLE_RATE)
+        self.real_time_factor.labels(kind).observe(seconds * SAMPLE_RATE / max(1, samples))
         self.redone.inc(sum(transcript.redone for transcript in transcripts))

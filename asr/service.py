@@ -98,12 +98,11 @@ class AsrService:
     def check_settings(self, settings: msgspec.Struct) -> None:
         """Raise `BadConfig` for what this replica can't do."""
         asked = cast(wire.Settings, settings)
-        if asked.task != "transcribe":
-            raise BadConfig(f"task: {asked.task!r} is not available yet; use 'transcribe'")
+        if self._engine and asked.task not in self._engine.tasks:
+            known = ", ".join(sorted(self._engine.tasks))
+            raise BadConfig(f"task: {self.settings.model} can't {asked.task}; it can {known}")
         if asked.endpointing != "fixed":
             raise BadConfig(f"endpointing: {asked.endpointing!r} is not available yet; use 'fixed'")
-        if asked.word_timestamps:
-            raise BadConfig("word_timestamps: not available yet; leave it false")
         if asked.language is not None and self._engine and asked.language not in self._engine.languages:
             known = ", ".join(sorted(self._engine.languages))
             raise BadConfig(f"language: {self.settings.model} does not know {asked.language!r}; it knows {known}")

@@ -27,6 +27,7 @@ from asr.metrics import AsrMetrics
 from asr.scheduler import Job, Kind, Scheduler
 from asr.settings import AsrSettings
 from asr.vad import HOP
+from asr.words import retimed
 from chorus.wire import asr as wire
 from chorus.wire.common import Close, CloseCode, Configured, Ready
 from chorus.wire.settings import SettingsError, as_dict, merge
@@ -316,7 +317,9 @@ class AsrSession:
     def _remember_before(self, utterance: Utterance) -> None:
         """Keep what the utterance may be heard in the context of, while its audio is still here."""
         before = self._newest
-        if before is None or before.end is None or before.settings.language != utterance.settings.language:
+        if before is None or before.end is None:
+            return
+        if any(getattr(before.settings, key) != getattr(utterance.settings, key) for key in ("language", "task")):
             return
         if before.end >= self._audio.start and utterance.start - before.end <= CONTEXT_GAP_S * SAMPLE_RATE:
             utterance.before = before
@@ -406,7 +409,13 @@ class AsrSession:
 
     def _request(self, utterance: Utterance, samples: Samples, *, final: bool) -> Request:
         settings = utterance.settings
-        options = Options(language=settings.language, prompt=settings.prompt, hotwords=settings.hotwords)
+        options = Options(
+            language=settings.language,
+            prompt=settings.prompt,
+            hotwords=settings.hotwords,
+            task=settings.task,
+            words=settings.word_timestamps,
+        )
         context = self._context(utterance, samples) if final else None
         return Request(samples, final, options, utterance.features, context)
 
@@ -506,7 +515,7 @@ class AsrSession:
             self._connection.fail(Internal("recognition failed; resend from the end of the last final"))
             return
         text = keep_promise(utterance.stable.text, outcome.text)
-        utterance.transcript = replace(outcome, text=text)
+        utterance.transcript = replace(outcome, text=text, words=retimed(text, outcome.words))
         self._send_finals()
         self._pace()
 
@@ -541,10 +550,24 @@ class AsrSession:
                 end_time=self._time(end),
                 confidence=round(transcript.confidence, 4),
                 language=transcript.language,
+                words=self._words(utterance, transcript) if utterance.settings.word_timestamps else msgspec.UNSET,
                 latency_ms=round(latency * 1000),
                 from_finalize=utterance.from_finalize,
             )
         )
+
+    def _words(self, utterance: Utterance, transcript: Transcript) -> list[wire.Word]:
+        """The words on the stream's clock. They were heard with more silence than their utterance ends with."""
+        start, end = self._time(utterance.start), self._time(cast(int, utterance.end))
+        return [
+            wire.Word(
+                word=word.text,
+                start=min(round(start + word.start, 4), end),
+                end=min(round(start + word.end, 4), end),
+                confidence=round(word.confidence, 4),
+            )
+            for word in transcript.words
+        ]
 
     def _send_empty_final(self, finalize: EmptyFinalize) -> None:
         here = self._time(finalize.sample)
@@ -556,6 +579,7 @@ class AsrSession:
                 end_time=here,
                 confidence=0.0,
                 language=self._settings.language or "",
+                words=[] if self._settings.word_timestamps else msgspec.UNSET,
                 latency_ms=round((time.monotonic() - finalize.asked) * 1000),
                 from_finalize=True,
             )

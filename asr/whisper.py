@@ -9,18 +9,21 @@ again in the full window (docs/decisions/0002-right-sized-windows.md has the rea
 from __future__ import annotations
 
 import math
+import time
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import ctranslate2
 import numpy as np
 import numpy.typing as npt
 import tokenizers
 
-from asr.engine import SAMPLE_RATE, Request, Transcript
-from asr.mel import FULL_WINDOW, LogMel, Mel, MelCache, raw_log_mel, window
+from asr.engine import SAMPLE_RATE, Request, Transcript, Word
+from asr.mel import FRAME, FULL_WINDOW, LogMel, Mel, MelCache, raw_log_mel, window
 from asr.repetition import repeats_itself
+from asr.words import group_tokens, snug, timed
 
 PADDING = 200
 """Frames of silence after an utterance in its window, 2 s."""
@@ -67,6 +70,8 @@ class _Hypothesis:
     """Whether it was cut at the most tokens allowed."""
     alternatives: tuple[str, ...] = ()
     """The texts of the search's other readings."""
+    tokens: tuple[int, ...] = ()
+    """Of the text."""
 
     @property
     def compression(self) -> float:
@@ -98,9 +103,17 @@ class _Item:
     mel: Mel
     forced: str = ""
     """Words that the audio begins with and that are known."""
+    forced_samples: int = 0
+    """How much of the audio those are."""
     language: str = ""
     hypothesis: _Hypothesis = _NOTHING
+    encoded: States | None = None
+    """The encoder's states of its own window or a longer one; asked for up to three times."""
+    seen: States = field(default_factory=lambda: np.zeros((0, 0), np.float32))
+    """The states that the hypothesis was decoded from."""
     redone: bool = False
+    encoder_s: float = 0.0
+    words: tuple[Word, ...] = ()
 
     @property
     def frames(self) -> int:
@@ -142,6 +155,7 @@ class WhisperEngine:
         self._prev = self._token("<|startofprev|>")
         self._no_timestamps = self._token("<|notimestamps|>")
         self.languages = self._read_languages()
+        self.tasks = frozenset(("transcribe", "translate") if self._model.is_multilingual else ("transcribe",))
         silence = window(np.zeros((self._bands, 0), np.float32), FULL_WINDOW)
         self._silence = self._encode_windows(silence[np.newaxis])[0]
         """States of a silent window, (1500, width)."""
@@ -180,6 +194,7 @@ class WhisperEngine:
         for item in alone:
             if item.hypothesis.made_up:
                 item.hypothesis = _NOTHING
+        self._set_words([item for item in items if item.request.options.words and item.hypothesis.text])
 
     def _decode_in_context(self, items: list[_Item], readings: int) -> None:
         """Set the hypotheses of what makes sense as the continuation of the words before it; leave the others."""
@@ -197,16 +212,23 @@ class WhisperEngine:
         self._decode(continuations, beam_size=self._beam_size, readings=readings)
         for item, continuation in zip(spoken, continuations, strict=True):
             heard = continuation.hypothesis
+            item.encoder_s += continuation.encoder_s
             again = repeats_itself(f"{continuation.forced} {heard.text}")
             if heard.text and not heard.suspect and not again:
                 item.hypothesis, item.language = heard, continuation.language
+                item.seen, item.forced, item.forced_samples = (
+                    continuation.seen,
+                    continuation.forced,
+                    continuation.forced_samples,
+                )
 
     def _continuation(self, item: _Item) -> _Item:
         """The utterance together with what was said right before it."""
         context = item.request.context
         assert context is not None
         samples = np.concatenate((context.samples, item.request.samples))
-        return _Item(item.request, self._log_mel(samples, self._bands, 0), forced=context.text)
+        mel = self._log_mel(samples, self._bands, 0)
+        return _Item(item.request, mel, forced=context.text, forced_samples=len(context.samples))
 
     def _decode(
         self,
@@ -241,8 +263,9 @@ class WhisperEngine:
                 suppress_blank=True,
                 suppress_tokens=[-1],
             )
-            for item, result in zip(group, results, strict=True):
+            for item, row, result in zip(group, rows, results, strict=True):
                 item.hypothesis = self._hypothesis(item, result)
+                item.seen = states[row]
 
     def _states(self, items: list[_Item]) -> States:
         """What the decoder sees of each item: its right-sized window, continued by silence."""
@@ -256,13 +279,28 @@ class WhisperEngine:
 
     def _encode(self, items: list[_Item]) -> list[States]:
         """Each item's encoder states, of its own window or a longer one."""
-        if not self._encodes_batches:
-            return [self._encode_windows(window(item.mel, item.frames)[np.newaxis])[0] for item in items]
-        frames = max(item.frames for item in items)
-        return list(self._encode_windows(np.stack([window(item.mel, frames) for item in items])))
+        new = [item for item in items if item.encoded is None]
+        if self._encodes_batches and new:
+            together = self._encode_together(new, max(item.frames for item in new))
+            for item, states in zip(new, together, strict=True):
+                item.encoded = states
+        found = []
+        for item in items:
+            if item.encoded is None:
+                item.encoded = self._encode_together([item], item.frames)[0]
+            found.append(item.encoded)
+        return found
 
     def _full_states(self, items: list[_Item]) -> States:
-        return self._encode_windows(np.stack([window(item.mel, FULL_WINDOW) for item in items]))
+        return self._encode_together(items, FULL_WINDOW)
+
+    def _encode_together(self, items: list[_Item], frames: int) -> States:
+        """Encoder states (n, frames / 2, width) of the items' windows of so many frames."""
+        started = time.monotonic()
+        states = self._encode_windows(np.stack([window(item.mel, frames) for item in items]))
+        for item in items:
+            item.encoder_s += (time.monotonic() - started) / len(items)
+        return states
 
     def _encode_windows(self, windows: Mel) -> States:
         """Encoder states (n, frames / 2, width) of windows (n, bands, frames)."""
@@ -283,7 +321,41 @@ class WhisperEngine:
             no_speech=result.no_speech_prob,
             capped=new >= item.token_cap,
             alternatives=tuple(alternatives),
+            tokens=tuple(token for token in ids[forced:] if token < self._eot),
         )
+
+    def _set_words(self, items: list[_Item]) -> None:
+        """Set when each word was spoken, in batches of one language and one length of states."""
+        shapes = [(self._language_and_task(item), len(item.seen)) for item in items]
+        for asked, length in sorted(set(shapes)):
+            group = [item for item, each in zip(items, shapes, strict=True) if each == (asked, length)]
+            forced = [self._tokens(item.forced) for item in group]
+            ends = [item.forced_samples + len(item.request.samples) for item in group]
+            alignments = self._model.align(
+                ctranslate2.StorageView.from_array(np.stack([item.seen for item in group])),
+                [self._sot, *asked],
+                [[*before, *item.hypothesis.tokens] for before, item in zip(forced, group, strict=True)],
+                [min(2 * len(item.seen), end // FRAME) for item, end in zip(group, ends, strict=True)],
+            )
+            for item, before, found in zip(group, forced, alignments, strict=True):
+                item.words = self._timed(item, len(before), found)
+
+    def _timed(self, item: _Item, forced: int, found: Any) -> tuple[Word, ...]:
+        tokens = item.hypothesis.tokens
+        words = group_tokens(
+            [self._tokenizer.id_to_token(token) or "" for token in tokens],
+            [self._tokenizer.decode(list(tokens[: at + 1])) for at in range(len(tokens))],
+            item.language,
+        )
+        samples = item.request.samples
+        found_words = timed(
+            words,
+            [(token - forced, state) for token, state in found.alignments],
+            found.text_token_probs[forced:],
+            skip=item.forced_samples / SAMPLE_RATE,
+            seconds=len(samples) / SAMPLE_RATE,
+        )
+        return snug(found_words, samples)
 
     def _text(self, ids: list[int]) -> str:
         text: str = self._tokenizer.decode([token for token in ids if token < self._eot])
@@ -294,10 +366,14 @@ class WhisperEngine:
         prompt: list[int] = []
         if before:
             prompt = [self._prev, *self._tokens(before)[-PROMPT_TOKENS:]]
-        prompt.append(self._sot)
-        if self._model.is_multilingual:
-            prompt += [self._token(f"<|{item.language}|>"), self._token("<|transcribe|>")]
-        return [*prompt, self._no_timestamps, *self._tokens(item.forced)]
+        prompt += [self._sot, *self._language_and_task(item), self._no_timestamps]
+        return [*prompt, *self._tokens(item.forced)]
+
+    def _language_and_task(self, item: _Item) -> tuple[int, ...]:
+        """The tokens that tell a multilingual model what to write; others have none."""
+        if not self._model.is_multilingual:
+            return ()
+        return self._token(f"<|{item.language}|>"), self._token(f"<|{item.request.options.task}|>")
 
     def _set_languages(self, items: list[_Item], states: States) -> None:
         """The language asked for, or the one that is heard."""
@@ -337,7 +413,15 @@ class WhisperEngine:
 def _transcript(item: _Item) -> Transcript:
     hypothesis = item.hypothesis
     confidence = min(1.0, math.exp(hypothesis.logprob)) if hypothesis.text else 0.0
-    return Transcript(hypothesis.text, confidence, item.language, hypothesis.alternatives, item.redone)
+    return Transcript(
+        hypothesis.text,
+        confidence,
+        item.language,
+        hypothesis.alternatives,
+        item.redone,
+        item.words,
+        item.encoder_s,
+    )
 
 
 def _log_mel_on(device: str) -> LogMel:

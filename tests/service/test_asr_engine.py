@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from difflib import SequenceMatcher
 from pathlib import Path
 
 import jiwer
 import numpy as np
 import pytest
 import soundfile
+from faster_whisper import WhisperModel
 from whisper_normalizer.english import EnglishTextNormalizer
 
-from asr.engine import SAMPLE_RATE, Context, Options, Request, Transcript
+from asr.engine import SAMPLE_RATE, Context, Options, Request, Transcript, Word
 from asr.mel import MelCache
 from asr.vad import HOP, SileroVad
 from asr.whisper import WhisperEngine
 from serving.audio import Samples
 from tests.conftest import DATA
+from tests.service.multilingual import LANGUAGES, make_multilingual
 
 pytestmark = pytest.mark.model
 
@@ -146,9 +150,114 @@ def test_lone_words_are_not_taken_for_noise(engine: WhisperEngine) -> None:
     assert final(engine, read(clip)[: int(0.9 * SAMPLE_RATE)]).text == "I have"
 
 
+def starts(words: Sequence[Word]) -> list[float]:
+    return [word.start for word in words]
+
+
+def test_words_are_timed_as_faster_whisper_times_them(engine: WhisperEngine, models_dir: Path) -> None:
+    """The same alignment on short windows: but for silence at their edges, words begin at the same times."""
+    reference = WhisperModel(str(models_dir / "whisper-tiny.en"), device="cpu", compute_type="int8", cpu_threads=1)
+    timed = Options(language=None, words=True)
+    heard = engine.transcribe([Request(read(clip), True, timed) for clip in CLIPS])  # of many lengths, in one batch
+    apart = []
+    for clip, transcript in zip(CLIPS, heard, strict=True):
+        segments, _ = reference.transcribe(read(clip), language="en", beam_size=5, word_timestamps=True)
+        theirs = [(word.word.strip(), word.start) for segment in segments for word in segment.words or ()]
+        ours = [(word.text, word.start) for word in transcript.words]
+        matcher = SequenceMatcher(None, [word for word, _ in ours], [word for word, _ in theirs], autojunk=False)
+        pairs = [(ours[m.a + i], theirs[m.b + i]) for m in matcher.get_matching_blocks() for i in range(m.size)]
+        assert len(pairs) > 0.7 * len(ours)
+        apart += [abs(mine[1] - other[1]) for mine, other in pairs]
+    assert np.median(apart) <= 0.02
+    assert np.percentile(apart, 80) <= 0.06
+
+
+def test_a_word_after_a_pause_begins_with_its_sound(engine: WhisperEngine) -> None:
+    """Silence belongs to no word, though the alignment gives it to the word behind it."""
+    clip = next(clip for clip in CLIPS if clip["text"].startswith("why did you"))
+    samples = np.concatenate((np.zeros(SAMPLE_RATE, np.float32), read(clip)))
+    first = engine.transcribe([Request(samples, True, Options(None, words=True))])[0].words[0]
+    loud = np.flatnonzero(np.abs(samples) > 0.02)[0] / SAMPLE_RATE
+    assert first.text == "Why"
+    assert first.start == pytest.approx(loud, abs=0.06)
+
+
+def test_timed_words_are_the_text(engine: WhisperEngine) -> None:
+    """In order, one after the other, sure or less sure; a partial has none."""
+    timed = Options(language=None, words=True)
+    samples = read(CLIPS[0])
+    heard = engine.transcribe([Request(samples, True, timed)])[0]
+    assert " ".join(word.text for word in heard.words) == heard.text
+    assert starts(heard.words) == sorted(starts(heard.words))
+    assert all(0 <= word.start <= word.end <= len(samples) / SAMPLE_RATE for word in heard.words)
+    assert all(0 < word.confidence <= 1 for word in heard.words)
+    assert engine.transcribe([Request(samples, False, timed)])[0].words == ()
+
+
+def test_words_heard_in_context_are_timed_by_their_own_audio(engine: WhisperEngine) -> None:
+    """The audio before them moves them by no more than a few hundredths of a second."""
+    clip = next(clip for clip in CLIPS if clip["text"].startswith("some sung out"))
+    samples, middle = read(clip), 3 * SAMPLE_RATE
+    timed = Options(language=None, words=True)
+    before = Context(samples[:middle], final(engine, samples[:middle]).text)
+    alone = engine.transcribe([Request(samples[middle:], True, timed)])[0].words
+    after = engine.transcribe([Request(samples[middle:], True, timed, context=before)])[0].words
+    common = [(one.start, other.start) for one in alone for other in after if one.text == other.text]
+    assert len(common) > 2
+    assert np.median([abs(one - other) for one, other in common]) < 0.1
+
+
+@pytest.fixture(scope="module")
+def multilingual(models_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> WhisperEngine:
+    """A model of many languages, which has learnt none of them: its words mean nothing."""
+    folder = make_multilingual(tmp_path_factory.mktemp("multilingual"), models_dir / "whisper-tiny.en")
+    return WhisperEngine(folder, device="cpu", compute_type="float32", workers=1, threads=1, beam_size=2)
+
+
+def test_a_multilingual_model_detects_its_language(multilingual: WhisperEngine) -> None:
+    """One of those that its configuration names, unless it is told which."""
+    assert {"auto", "de", "ja"} < multilingual.languages
+    sound = np.random.default_rng(0).standard_normal(SAMPLE_RATE).astype(np.float32)
+    asked = ["auto", "de", None]
+    heard = multilingual.transcribe([Request(sound, True, Options(language)) for language in asked])
+    assert heard[0].language in {name.strip("<|>") for name in LANGUAGES}
+    assert heard[1].language == "de"
+    assert heard[2].language == heard[0].language
+
+
+def test_a_multilingual_model_is_told_its_task(multilingual: WhisperEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each request of a batch its own, also where its words are timed."""
+    assert multilingual.tasks == {"transcribe", "translate"}
+    model, prompts, sequences = multilingual._model, [], []
+
+    class Spy:
+        def __getattr__(self, name: str) -> object:
+            return getattr(model, name)
+
+        def generate(self, states: object, given: list[list[int]], **options: object) -> object:
+            prompts.extend(given)
+            return model.generate(states, given, **options)
+
+        def align(self, states: object, sequence: list[int], *rest: object) -> object:
+            sequences.append(sequence)
+            return model.align(states, sequence, *rest)
+
+    monkeypatch.setattr(multilingual, "_model", Spy())
+    sound = np.random.default_rng(0).standard_normal(SAMPLE_RATE).astype(np.float32)
+    options = [Options("de", task="translate", words=True), Options("fr", words=True)]
+    multilingual.transcribe([Request(sound, True, each) for each in options])
+    number = multilingual._token
+    translate = [number("<|startoftranscript|>"), number("<|de|>"), number("<|translate|>")]
+    transcribe = [number("<|startoftranscript|>"), number("<|fr|>"), number("<|transcribe|>")]
+    assert [prompt[:3] for prompt in prompts[:2]] == [translate, transcribe]
+    assert all(prompt[3] == number("<|notimestamps|>") for prompt in prompts)
+    assert sorted(sequences) == sorted([translate, transcribe])
+
+
 def test_an_english_model_knows_english(engine: WhisperEngine) -> None:
     """And takes `auto`, which then needs no detection."""
     assert engine.languages == {"en", "auto"}
+    assert engine.tasks == {"transcribe"}
     auto = engine.transcribe([Request(read(CLIPS[0]), True, Options(language="auto"))])[0]
     assert auto.language == "en"
 

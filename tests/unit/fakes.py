@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from asr.engine import Request, Transcript
+from asr.engine import Request, Transcript, Word
 from chorus.wire.common import CloseCode, Error, Ready
 from serving.audio import Samples
 from serving.connection import Connection, Session
@@ -90,6 +90,7 @@ class SampleCountingEngine:
     """A recogniser whose words tell how much audio it got."""
 
     languages = frozenset(("en", "auto"))
+    tasks = frozenset(("transcribe",))
 
     def __init__(self) -> None:
         self.requests: list[Request] = []
@@ -103,10 +104,13 @@ class SampleCountingEngine:
         if self.broken:
             raise RuntimeError("broken on purpose")
         self.requests += requests
-        return [
-            Transcript(" ".join(f"word{n}" for n in range(1 + len(each.samples) // 8000)), 0.9, "en")
-            for each in requests
-        ]
+        return [self._transcript(each) for each in requests]
+
+    @staticmethod
+    def _transcript(request: Request) -> Transcript:
+        texts = [f"word{n}" for n in range(1 + len(request.samples) // 8000)]
+        words = tuple(Word(text, n / 2, (n + 1) / 2, 0.8) for n, text in enumerate(texts))
+        return Transcript(" ".join(texts), 0.9, "en", words=words if request.options.words else ())
 
 
 class RampVoice:

@@ -26,6 +26,7 @@ class Gate:
     """An engine whose calls wait to be let through, one by one."""
 
     languages: frozenset[str] = frozenset(("en",))
+    tasks: frozenset[str] = frozenset(("transcribe",))
     batches: list[list[Request]] = field(default_factory=list)
     came: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
     go: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))

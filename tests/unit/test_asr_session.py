@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from itertools import pairwise
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 from prometheus_client import CollectorRegistry
@@ -60,6 +61,11 @@ class Bench:
         if settings.language == "xx":
             raise BadConfig("language: no")
 
+    def close(self) -> None:
+        self.session.released()
+        self.detector.stop()
+        self.scheduler.stop()
+
     def hear(self, seconds: float, loud: bool) -> None:
         """Audio in frames of 20 ms."""
         tone = np.sin(np.arange(int(seconds * RATE)) / 5) * (0.5 if loud else 0.0)
@@ -79,9 +85,7 @@ class Bench:
 async def bench() -> AsyncIterator[Bench]:
     made = Bench()
     yield made
-    made.session.released()
-    made.detector.stop()
-    made.scheduler.stop()
+    made.close()
 
 
 def adds_up(done: wire.Done) -> bool:
@@ -426,3 +430,42 @@ async def test_a_released_session_leaves_no_work_behind(bench: Bench) -> None:
     await eventually(lambda: bench.scheduler.depth() == 0 and bench.scheduler.seconds_stuck() == 0)
     await asyncio.sleep(0)
     assert len(bench.connection.sent) == sent
+
+
+async def test_words_are_timed_on_the_streams_clock() -> None:
+    """Counted from the utterance's start and the stream's offset, and within the utterance; only when asked for."""
+    bench = Bench(word_timestamps=True, start_offset_s=100)
+    try:
+        bench.hear(1, loud=False)
+        bench.hear(2.2, loud=True)
+        bench.hear(1, loud=False)
+        final = (await bench.until(wire.Final))[0]
+        assert final.start_time > 100
+        assert " ".join(word.word for word in final.words) == final.text
+        assert [word.start for word in final.words] == [
+            pytest.approx(final.start_time + 0.5 * n) for n in range(len(final.words))
+        ]
+        assert all(word.start <= word.end <= final.end_time and word.confidence == 0.8 for word in final.words)
+        bench.say("finalize")
+        assert (await bench.until(wire.Final, 2))[1].words == []
+        bench.say("config", word_timestamps=False)
+        bench.hear(1, loud=True)
+        bench.say("finalize")
+        assert (await bench.until(wire.Final, 3))[2].words is msgspec.UNSET
+    finally:
+        bench.close()
+
+
+async def test_the_words_keep_a_promise_too(bench: Bench) -> None:
+    """Where the final's text was changed to keep a promise, its words are that text's."""
+    bench.say("config", word_timestamps=True)
+    bench.hear(3, loud=True)
+    utterance = bench.session._open
+    while utterance is None:
+        await asyncio.sleep(0.01)
+        utterance = bench.session._open
+    utterance.stable.text = "promised"
+    bench.say("finalize")
+    final = (await bench.until(wire.Final))[0]
+    assert final.text.startswith("promised")
+    assert " ".join(word.word for word in final.words) == final.text
