@@ -101,8 +101,6 @@ class AsrService:
         if self._engine and asked.task not in self._engine.tasks:
             known = ", ".join(sorted(self._engine.tasks))
             raise BadConfig(f"task: {self.settings.model} can't {asked.task}; it can {known}")
-        if asked.endpointing != "fixed":
-            raise BadConfig(f"endpointing: {asked.endpointing!r} is not available yet; use 'fixed'")
         if asked.language is not None and self._engine and asked.language not in self._engine.languages:
             known = ", ".join(sorted(self._engine.languages))
             raise BadConfig(f"language: {self.settings.model} does not know {asked.language!r}; it knows {known}")

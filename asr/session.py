@@ -26,6 +26,7 @@ from asr.mel import MelCache
 from asr.metrics import AsrMetrics
 from asr.scheduler import Job, Kind, Scheduler
 from asr.settings import AsrSettings
+from asr.turn import patience
 from asr.vad import HOP
 from asr.words import retimed
 from chorus.wire import asr as wire
@@ -468,6 +469,9 @@ class AsrSession:
         else:
             if current:
                 speculation.transcript = outcome
+                if utterance.settings.endpointing == "adaptive":
+                    silence = utterance.settings.endpointing_ms * patience(outcome) / 1000
+                    self._endpointer.be_patient(int(silence * SAMPLE_RATE))
             self._on_partial(utterance, speculation.end, outcome)
 
     def _ask_for_partial(self) -> None:

@@ -95,6 +95,8 @@ class SampleCountingEngine:
     def __init__(self) -> None:
         self.requests: list[Request] = []
         self.broken = False
+        self.text: str | None = None
+        """What it hears instead."""
         self.slow: threading.Event | None = None
         """Until it is set, calls wait."""
 
@@ -106,11 +108,10 @@ class SampleCountingEngine:
         self.requests += requests
         return [self._transcript(each) for each in requests]
 
-    @staticmethod
-    def _transcript(request: Request) -> Transcript:
+    def _transcript(self, request: Request) -> Transcript:
         texts = [f"word{n}" for n in range(1 + len(request.samples) // 8000)]
         words = tuple(Word(text, n / 2, (n + 1) / 2, 0.8) for n, text in enumerate(texts))
-        return Transcript(" ".join(texts), 0.9, "en", words=words if request.options.words else ())
+        return Transcript(self.text or " ".join(texts), 0.9, "en", words=words if request.options.words else ())
 
 
 class RampVoice:

@@ -384,6 +384,39 @@ async def test_close_within_a_pause_says_done_once(bench: Bench) -> None:
     assert kinds.count("Done") == 1
 
 
+@pytest.mark.parametrize(
+    ("text", "ends_after"), [("Now take me home.", 0.3), ("Home.", 0.5), ("Now take me to the", 1.0)]
+)
+async def test_adaptive_endpointing_waits_by_what_was_said(text: str, ends_after: float) -> None:
+    """For 500 ms as such, for less after words that read as finished, for more after those that lead on."""
+    bench = Bench(endpointing="adaptive")
+    bench.engine.text = text
+    try:
+        bench.hear(2, loud=True)
+        bench.hear(0.256, loud=False)  # a pause is told after 192 ms
+        await bench.until(wire.Partial)
+        bench.hear(ends_after - 0.256 - 0.04, loud=False)
+        await eventually(lambda: bench.session._scored == bench.session._submitted)
+        assert not bench.connection.of(wire.SpeechEnd)
+        bench.hear(0.1, loud=False)
+        await bench.until(wire.Final)
+    finally:
+        bench.close()
+
+
+async def test_fixed_endpointing_does_not_mind_the_words(bench: Bench) -> None:
+    """The default waits for its silence, however finished the words read."""
+    bench.engine.text = "Now take me home."
+    bench.hear(2, loud=True)
+    bench.hear(0.256, loud=False)
+    await bench.until(wire.Partial)
+    bench.hear(0.2, loud=False)
+    await eventually(lambda: bench.session._scored == bench.session._submitted)
+    assert not bench.connection.of(wire.SpeechEnd)
+    bench.hear(0.1, loud=False)
+    await bench.until(wire.Final)
+
+
 async def test_an_utterance_as_short_as_a_pause_is_decoded_when_it_ends() -> None:
     """With an endpoint sooner than a pause is told, there is nothing to speculate on."""
     bench = Bench(endpointing_ms=100, interim_results=False)
