@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -72,7 +72,9 @@ class Speaker:
         if now > self.speech.spoken[-1].speech_end + DRAIN_S:
             return False
         newest = self.texts[-1].at if self.texts else 0.0
-        return now < newest + SETTLE_S or math.inf in judge(self.speech, self.texts).latencies
+        return now < newest + SETTLE_S or math.inf in _arrivals(
+            self.speech, [text for text in self.texts if text.final]
+        )
 
     async def frames(self, seconds: float) -> AsyncIterator[Pcm]:
         """All that is said, and then silence while the speaker waits; each frame once its last sample is spoken."""
@@ -88,22 +90,30 @@ class Speaker:
         await asyncio.sleep(max(0.0, self.began + second - time.monotonic()))
 
 
-def judge(speech: Speech, texts: Iterable[Text]) -> Heard:
+def judge(speech: Speech, texts: list[Text]) -> Heard:
     """Find out which words tell of which clip."""
-    texts = list(texts)
     finals = [text for text in texts if text.final]
-    latencies, first_partials = [], []
-    known = 0.0  # when everything said before this clip was final
-    for spoken, begin, end in _windows(speech):
+    arrivals = _arrivals(speech, finals)
+    late = [at - spoken.speech_end for at, spoken in zip(arrivals, speech.spoken, strict=True)]
+    first_partials = []
+    for (spoken, begin, end), known in zip(_windows(speech), [0.0, *arrivals[:-1]], strict=True):
         first = [text.at for text in texts if text.words and _tells(text, spoken, begin, end, known)]
         if first:
             first_partials.append(min(first) - spoken.speech_start)
-        covering = [final.at for final in finals if _covers(final, spoken, end)]
-        latencies.append(max(covering) - spoken.speech_end if covering else math.inf)
-        known = max(covering, default=math.inf)
-    said = " ".join(spoken.clip.text for spoken in speech.spoken)
-    latencies = [latency if latency <= DRAIN_S else math.inf for latency in latencies]
-    return Heard(latencies, first_partials, said, " ".join(final.words for final in finals))
+    return Heard(
+        [latency if latency <= DRAIN_S else math.inf for latency in late],
+        first_partials,
+        " ".join(spoken.clip.text for spoken in speech.spoken),
+        " ".join(final.words for final in finals),
+    )
+
+
+def _arrivals(speech: Speech, finals: list[Text]) -> list[float]:
+    """When the last final came that covers each clip; infinite where none did."""
+    return [
+        max((final.at for final in finals if _covers(final, spoken, end)), default=math.inf)
+        for spoken, _, end in _windows(speech)
+    ]
 
 
 def _windows(speech: Speech) -> Iterator[tuple[Spoken, float, float]]:
