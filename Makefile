@@ -64,8 +64,8 @@ lock: venv ## write the hash-pinned requirements anew
 	@scripts/lock.sh
 
 .PHONY: clean
-clean: ## remove .venv and caches; the stack, its models and .env stay
-	@rm -rf .venv .hypothesis .mypy_cache .pytest_cache .ruff_cache
+clean: ## remove .venv, .rivals and caches; the stack, its models and .env stay
+	@rm -rf .venv .rivals .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .PHONY: bench-asr bench-asr-accuracy bench-tts-first-audio
