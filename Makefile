@@ -64,14 +64,14 @@ lock: venv ## write the hash-pinned requirements anew
 	@scripts/lock.sh
 
 .PHONY: clean
-clean: ## remove .venv and caches; the stack, its models and .env stay
-	@rm -rf .venv .hypothesis .mypy_cache .pytest_cache .ruff_cache
+clean: ## remove .venv, .rivals and caches; the stack, its models and .env stay
+	@rm -rf .venv .rivals .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: bench-asr-accuracy bench-asr-speakers bench-tts-first-audio
+.PHONY: bench-asr bench-asr-accuracy bench-tts-first-audio
+bench-asr: venv ## final latency by live speakers, beside the rivals: SPEECH=folder ARGS="--quick"
+	@$(PYTHON_RUN) benchmarks.asr_speakers $(SPEECH) $(ARGS)
 bench-asr-accuracy: venv ## word error rate beside faster-whisper's: SPEECH=folder with manifest.jsonl
 	@$(PYTHON_RUN) benchmarks.asr_accuracy $(SPEECH)
-bench-asr-speakers: venv ## latency of finals by the number of live speakers: SPEECH=folder with manifest.jsonl
-	@$(PYTHON_RUN) benchmarks.asr_speakers $(SPEECH)
 bench-tts-first-audio: venv ## time to first audio beside piper-tts's own
 	@$(PYTHON_RUN) benchmarks.tts_first_audio

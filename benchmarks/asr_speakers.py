@@ -1,13 +1,16 @@
-"""How long live speakers wait for their words, by how many speak at once.
+"""How long live speakers wait for their words, by how many speak at once: Chorus, and what a user would pick instead.
 
-    python -m benchmarks.asr_speakers [FOLDER] [--speakers 1 8 16] [--utterances 200]
+    python -m benchmarks.asr_speakers [FOLDER] [--systems chorus whisper-live …] [--speakers 1 5 16] [--utterances 40]
 
-Each speaker says clips back to back with 1.2 s of silence between, at the speed of speech, in frames of 20 ms, with
-partials and the default endpointing. A clip's latency is the time from the true end of its speech (its last audible
-sound, by the sender's schedule: a sender that is late does not flatter the server) to the arrival of the last final
-that covers that end. What the server computed meanwhile comes from its metrics, for one replica.
+Each speaker says clips back to back with 1.2 s of silence between, at the speed of speech. A clip's latency is the
+time from the true end of its speech (its last audible sound, by the sender's schedule: a sender that is late does not
+flatter the server) to the arrival of the last final that covers that end. A clip without one in 15 s was not
+finalised, and counts as one that waits for ever.
 
-Exit status: 0 when every clip was covered by finals and no promise of the protocol was broken; else 1.
+One system is measured after the other, with the same speech, weights and cores. A rival that has collapsed at a
+number of speakers is not asked for more.
+
+Exit status: 0 when Chorus, where it was asked, covered every clip with finals and broke no promise of the protocol.
 """
 
 from __future__ import annotations
@@ -15,205 +18,357 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import math
+import os
 import random
 import sys
 import time
-import urllib.request
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
-from prometheus_client.parser import text_string_to_metric_families
+from matplotlib.figure import Figure
 
 from benchmarks import machine
-from benchmarks.speech import CLIPS, PAUSE_S, Errors, Speech, errors_of, percentile, read_manifest, speeches
-from chorus.asr import Event
-from chorus.commands.common import explain
+from benchmarks.asr_systems import (
+    Chorus,
+    Metrics,
+    Refused,
+    Speaches,
+    System,
+    WhisperLive,
+    WhisperLiveKit,
+    WyomingFasterWhisper,
+)
+from benchmarks.hearing import DRAIN_S, Speaker, judge
+from benchmarks.rival_servers import DoesNotRun
+from benchmarks.speech import CLIPS, Clip, Errors, Speech, errors_of, percentile, read_manifest, speeches
 from chorus.connect import ASR_URL
-from chorus.errors import ChorusError
-from chorus.sources import from_bytes
-from chorus.transcription import transcribe
-from chorus.wire import asr as wire
 
 HERE = Path(__file__).resolve().parent
 METRICS_URL = "http://127.0.0.1:8001/metrics"
-BETWEEN_S = PAUSE_S / 2
-"""A final that begins so shortly before a clip tells of that clip: utterances begin a little before their speech."""
-COVERS_S = 0.3
-"""A final covers a clip's last sound if it ends at most so much before it: what is barely audible may be silence."""
-
-Metrics = dict[str, float]
-"""Of a sample's name with its labels, the value."""
-
-
-@dataclass
-class Heard:
-    """What one speaker got back."""
-
-    latencies: list[float] = field(default_factory=list)
-    """Of each clip that was covered, seconds."""
-    first_partials: list[float] = field(default_factory=list)
-    """Of each utterance that had one: from the utterance's first sample to its first partial, seconds."""
-    uncovered: int = 0
-    said: list[str] = field(default_factory=list)
-    texts: list[str] = field(default_factory=list)
-    broken: list[str] = field(default_factory=list)
-    """Promises of the protocol that were."""
+COMPARED_AT = 5
+"""Speakers at which every system is measured, collapsed or not: there they are compared."""
+SPEAKERS = (1, 2, 4, COMPARED_AT, 8, 12, 16, 24)
+COLLAPSED_P95_S = 10.0
+SPREAD_S = 5.0
+"""Speakers begin within so many seconds of each other."""
+LATE_S = 60.0
+"""So long after the longest speech and the wait for its last final, a stream that still does not end is given up."""
 
 
 @dataclass(frozen=True)
 class Level:
-    """The result for so many speakers at once."""
+    """The result of a system for so many speakers at once."""
 
+    system: str
     speakers: int
+    refused: int
+    """Speakers whom the system told that it takes no more; nothing else here is about them."""
     clips: int
-    covered: int
+    finalised: int
     wer: Errors
-    p50: float | None
-    p95: float | None
-    worst: float | None
+    p50: float
+    """Of the latencies, as the next two: seconds; infinite where that clip was not finalised."""
+    p95: float
+    worst: float
     partial_p50: float | None
+    """From the true begin of a clip's speech to its first words; None where there were none."""
     cpu_per_audio_second: float
     rss_mib: float
-    engine: dict[str, float]
-    """Seconds of the engine, and counts, by what they were for."""
+    """The most that was seen."""
+    counters: Metrics
+    """What the system told of itself: seconds of its engine, and counts, by what they were for."""
     broken: list[str]
+    """Promises of the protocol that were broken, and streams that failed."""
+
+    @property
+    def collapsed(self) -> bool:
+        """Whether nobody would call this live any more."""
+        return self.p95 > COLLAPSED_P95_S or self.finalised < self.clips / 2
+
+    @property
+    def sound(self) -> bool:
+        """Whether everybody got everything."""
+        return self.finalised == self.clips and not self.refused and not self.broken
 
 
-async def speak(speech: Speech, url: str, delay: float) -> Heard:
-    """One speaker's stream from its first word to `done`. Raises what `transcribe` raises."""
-    await asyncio.sleep(delay)
-    arrived: list[tuple[float, Event]] = []
-    result = await transcribe(
-        from_bytes(speech.samples.tobytes()),
-        url,
-        realtime=True,
-        strict=False,
-        on_event=lambda event: arrived.append((time.monotonic(), event)),
-    )
-    started = arrived[0][0]  # `ready`: the first sample is spoken then
-    finals = [(at - started, event) for at, event in arrived if isinstance(event, wire.Final)]
-    heard = Heard(broken=list(result.violations))
-    for turn, spoken in enumerate(speech.spoken):
-        begin = spoken.start - BETWEEN_S
-        end = speech.spoken[turn + 1].start - BETWEEN_S if turn + 1 < len(speech.spoken) else float("inf")
-        mine = [(at, final) for at, final in finals if begin <= final.start_time < end]
-        covering = [at for at, final in mine if final.end_time >= spoken.speech_end - COVERS_S]
-        if covering:
-            heard.latencies.append(covering[-1] - spoken.speech_end)
-        else:
-            heard.uncovered += 1
-        heard.said.append(spoken.clip.text)
-        heard.texts.append(" ".join(final.text for _, final in mine))
-    heard.first_partials = _first_partials(arrived, started)
-    return heard
+@dataclass(frozen=True)
+class NotRun:
+    """Why there is no result."""
+
+    system: str
+    speakers: int | None
+    """None where it is all of them."""
+    why: str
 
 
-def _first_partials(arrived: Iterable[tuple[float, Event]], started: float) -> list[float]:
-    seen: dict[int, float] = {}
-    for at, event in arrived:
-        if isinstance(event, wire.Partial):
-            seen.setdefault(event.utterance, at - started - event.start_time)
-    return list(seen.values())
+@dataclass(frozen=True)
+class Results:
+    """Everything measured so far."""
+
+    systems: list[System]
+    levels: list[Level]
+    missing: list[NotRun]
+
+    def at(self, system: str, speakers: int) -> Level | None:
+        """The result of a system for so many speakers, if there is one."""
+        return next((level for level in self.of(system) if level.speakers == speakers), None)
+
+    def of(self, system: str) -> list[Level]:
+        """All results of a system."""
+        return [level for level in self.levels if level.system == system]
 
 
-def read_metrics(url: str) -> Metrics:
-    """A replica's counters now. Raises `OSError`."""
-    with urllib.request.urlopen(url, timeout=10) as answer:
-        text = answer.read().decode()
-    return {
-        ",".join((sample.name, *sample.labels.values())): sample.value
-        for family in text_string_to_metric_families(text)
-        for sample in family.samples
-        if not sample.name.endswith("_bucket")
-    }
-
-
-async def measure(told: list[Speech], url: str, metrics_url: str) -> Level:
-    """Let everybody speak, and wait for the last word."""
-    before = read_metrics(metrics_url)
-    longest = max(speech.seconds for speech in told)
+async def measure(system: System, told: list[Speech], warm_up: Speech) -> Level:
+    """Let everybody speak, and wait for the last word. Raises what stands in the way of any."""
+    await system.listen(Speaker(warm_up))
+    before = system.usage()
     delays = random.Random(0)
-    speaking = [asyncio.create_task(speak(speech, url, delays.uniform(0, 5))) for speech in told]
-    started = time.monotonic()
-    while not all(task.done() for task in speaking):
-        await asyncio.wait(speaking, timeout=5)
-        spent = time.monotonic() - started
-        print(
-            f"\r  {len(told)} speakers: {spent:.0f} of about {longest + 5:.0f} s ", end="", file=sys.stderr, flush=True
-        )
-    print(file=sys.stderr)
-    heard = [task.result() for task in speaking]
-    after = read_metrics(metrics_url)
-    change = {name: value - before.get(name, 0.0) for name, value in after.items()}
+    speakers = [Speaker(speech) for speech in told]
+    listening = [asyncio.create_task(_listen(system, speaker, delays.uniform(0, SPREAD_S))) for speaker in speakers]
+    rss_mib = await _wait(system, listening, max(speech.seconds for speech in told) + SPREAD_S)
+    after = system.usage()
+
+    ends = await asyncio.gather(*listening, return_exceptions=True)
+    admitted = [speaker for speaker, end in zip(speakers, ends, strict=True) if not isinstance(end, Refused)]
+    failed = [f"a stream failed: {end!r}" for end in ends if isinstance(end, BaseException) and not _is_expected(end)]
+    heard = [judge(speaker.speech, speaker.texts) for speaker in admitted]
     latencies = [latency for each in heard for latency in each.latencies]
+    seconds = sum(speaker.speech.seconds for speaker in admitted)
+    counters = {name: round(value - before.counters.get(name, 0.0), 3) for name, value in after.counters.items()}
     return Level(
+        system=system.name,
         speakers=len(told),
-        clips=sum(len(each.said) for each in heard),
-        covered=len(latencies),
-        wer=errors_of((t for each in heard for t in each.said), (t for each in heard for t in each.texts)),
-        p50=percentile(latencies, 0.5),
-        p95=percentile(latencies, 0.95),
-        worst=max(latencies, default=None),
+        refused=len(speakers) - len(admitted),
+        clips=len(latencies),
+        finalised=sum(map(math.isfinite, latencies)),
+        wer=errors_of((each.said for each in heard), (each.words for each in heard)),
+        p50=_quantile(latencies, 0.5),
+        p95=_quantile(latencies, 0.95),
+        worst=max(latencies, default=math.inf),
         partial_p50=percentile((delay for each in heard for delay in each.first_partials), 0.5),
-        cpu_per_audio_second=change["process_cpu_seconds_total"] / change["asr_audio_seconds_total"],
-        rss_mib=after["process_resident_memory_bytes"] / 2**20,
-        engine={
-            name: round(value, 3)
-            for name, value in change.items()
-            if name.startswith("asr_") and not name.endswith("_created") and value
-        },
-        broken=[line for each in heard for line in each.broken],
+        cpu_per_audio_second=(after.cpu_seconds - before.cpu_seconds) / seconds if seconds else 0.0,
+        rss_mib=max(rss_mib, after.rss_mib),
+        counters={name: value for name, value in counters.items() if value},
+        broken=[*system.broken, *failed],
     )
 
 
-def table(levels: list[Level]) -> str:
-    """The result as Markdown."""
+async def _listen(system: System, speaker: Speaker, delay: float) -> None:
+    await asyncio.sleep(delay)
+    await system.listen(speaker)
+
+
+async def _wait(system: System, listening: list[asyncio.Task[None]], longest: float) -> float:
+    """Until everybody has heard all, or no more is to come; returns the most memory seen meanwhile, MiB."""
+    started, rss_mib = time.monotonic(), 0.0
+    while not all(task.done() for task in listening):
+        await asyncio.wait(listening, timeout=5)
+        spent = time.monotonic() - started
+        _progress(f"{system.name}, {len(listening)} speakers: {spent:.0f} of about {longest:.0f} s")
+        rss_mib = max(rss_mib, (await asyncio.to_thread(system.usage)).rss_mib)
+        if spent > longest + DRAIN_S + LATE_S:
+            for task in listening:
+                task.cancel()
+    print(file=sys.stderr)
+    return rss_mib
+
+
+def _is_expected(end: BaseException) -> bool:
+    return isinstance(end, Refused | asyncio.CancelledError)
+
+
+def _quantile(latencies: list[float], share: float) -> float:
+    found = percentile(latencies, share)
+    return math.inf if found is None else found
+
+
+def measure_system(system: System, clips: list[Clip], numbers: Iterable[int], utterances: int, into: Results) -> None:
+    """All levels of one system; what stands in the way is a result too."""
+    try:
+        system.prepare()
+    except DoesNotRun as error:
+        into.missing.append(NotRun(system.name, None, f"does not run: {error}"))
+        return
+    warm_up = speeches(clips, 1, 1)[0]
+    collapsed_at = 0
+    for speakers in numbers:
+        if collapsed_at and speakers != COMPARED_AT:
+            into.missing.append(NotRun(system.name, speakers, f"not run: collapsed at {collapsed_at}"))
+            continue
+        try:
+            system.start(speakers)
+            level = asyncio.run(measure(system, speeches(clips, speakers, utterances), warm_up))
+        except Exception as error:  # whatever a rival does, the others are still to be measured
+            into.missing.append(NotRun(system.name, speakers, f"does not run: {error or type(error).__name__}"))
+            return
+        finally:
+            system.stop()
+        into.levels.append(level)
+        print(table([level], []), end="", file=sys.stderr)
+        if level.collapsed and system.name != Chorus.name:
+            collapsed_at = collapsed_at or speakers
+
+
+def table(levels: list[Level], missing: list[NotRun]) -> str:
+    """The results as Markdown."""
     lines = [
-        "| speakers | clips | with finals | WER % | final p50 s | p95 s | worst s | first partial p50 s "
+        "| system | speakers | clips | finalised | WER % | final p50 s | p95 s | worst s | first words p50 s "
         "| CPU s per audio s | RSS MiB |",
-        "| ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
     for level in levels:
-        times = (level.p50, level.p95, level.worst, level.partial_p50)
-        shown = " | ".join("" if value is None else f"{value:.2f}" for value in times)
+        latencies = " | ".join(_shown(value) for value in (level.p50, level.p95, level.worst, level.partial_p50))
+        refused = f" ({level.refused} refused)" if level.refused else ""
+        share = f"{100 * level.finalised / level.clips:.1f} %" if level.clips else ""
         lines.append(
-            f"| {level.speakers} | {level.clips} | {100 * level.covered / level.clips:.1f} % "
-            f"| {level.wer.wer_percent:.2f} | {shown} | {level.cpu_per_audio_second:.3f} | {level.rss_mib:.0f} |"
+            f"| {level.system} | {level.speakers}{refused} | {level.clips} | {share} | {level.wer.wer_percent:.1f} "
+            f"| {latencies} | {level.cpu_per_audio_second:.3f} | {level.rss_mib:.0f} |"
         )
+    lines += [f"| {each.system} | {each.speakers or 'any'} | {each.why} |" + " |" * 8 for each in missing]
     return "\n".join(lines) + "\n"
 
 
+def _shown(value: float | None) -> str:
+    if value is None:
+        return ""
+    return f"{value:.2f}" if math.isfinite(value) else "never"
+
+
+def conclusions(results: Results) -> list[str]:
+    """What the results say of Chorus beside its rivals."""
+    ours = results.of(Chorus.name)
+    alone = results.at(Chorus.name, 1)
+    found = []
+    for rival in (system.name for system in results.systems if system.name != Chorus.name):
+        theirs = results.at(rival, 1)
+        if theirs is None or not ours:
+            continue
+        if math.isfinite(theirs.p95):
+            held = [level.speakers for level in ours if level.sound and level.p95 <= theirs.p95]
+            told = (
+                f"{rival}'s p95 with one speaker is {theirs.p95:.2f} s; Chorus holds {max(held, default=0)} within it"
+            )
+        else:
+            told = f"{rival} leaves more than one clip in twenty of one speaker without a final"
+        if alone is not None:
+            told += f"; its word error rate {theirs.wer.wer_percent:.1f} %, Chorus' {alone.wer.wer_percent:.1f} %"
+        found.append(told)
+    mine = results.at(Chorus.name, COMPARED_AT)
+    others = [level for level in results.levels if level.speakers == COMPARED_AT and level.system != Chorus.name]
+    if mine is not None and others:
+        best = min(others, key=lambda level: level.p95)
+        told = f"with {COMPARED_AT} speakers Chorus' p95 is {_shown(mine.p95)} s"
+        if math.isfinite(best.p95):
+            told += f", {mine.p95 / best.p95:.2f} of the best rival's ({best.system}, {best.p95:.2f} s)"
+        else:
+            told += "; every rival leaves more than one clip in twenty without a final"
+        found.append(told)
+    return found
+
+
+def plot(results: Results, path: Path) -> None:
+    """p95 by the number of speakers, a line for each system; where it is infinite the line ends at the top."""
+    figure = Figure(figsize=(8, 5), layout="constrained")
+    axes = figure.add_subplot()
+    top = 2 * DRAIN_S
+    for system in results.systems:
+        levels = results.of(system.name)
+        if not levels:
+            continue
+        ours = system.name == Chorus.name
+        numbers, values = [level.speakers for level in levels], [min(level.p95, top) for level in levels]
+        style = {"color": "black", "linewidth": 2.5, "zorder": 3} if ours else {"linewidth": 1.5}
+        axes.plot(numbers, values, marker="o", label=system.name, **style)
+    axes.axhline(COLLAPSED_P95_S, color="grey", linestyle=":", linewidth=1)
+    axes.text(
+        1, COLLAPSED_P95_S, "collapsed", transform=axes.get_yaxis_transform(), color="grey", ha="right", va="bottom"
+    )
+    axes.set_yscale("log")
+    axes.set_ylim(0.1, top)
+    ticks = (0.1, 0.2, 0.5, 1, 2, 5, 10)
+    axes.set_yticks([*ticks, top], [*(f"{tick:g}" for tick in ticks), "never"])
+    axes.set_yticks([], minor=True)
+    axes.set_xticks(sorted({level.speakers for level in results.levels}))
+    axes.set_xlabel("speakers at once")
+    axes.set_ylabel("end of speech to its final, p95, seconds")
+    axes.set_title("How long live speakers wait for their words")
+    axes.grid(alpha=0.3)
+    axes.legend(frameon=False)
+    figure.savefig(path, dpi=150)
+
+
+def report(results: Results) -> str:
+    """Everything as Markdown."""
+    lines = [machine.in_words(), "", table(results.levels, results.missing)]
+    lines += [f"- {line}" for line in conclusions(results)]
+    lines += ["", *(f"- {system.name}: {system.settings}" for system in results.systems if results.of(system.name))]
+    return "\n".join(lines) + "\n"
+
+
+def write(results: Results, output: Path) -> None:
+    """As Markdown, JSON and a picture."""
+    output.parent.mkdir(parents=True, exist_ok=True)
+    output.with_suffix(".md").write_text(report(results), encoding="utf-8")
+    found = {
+        "machine": machine.describe(),
+        "systems": {system.name: system.settings for system in results.systems},
+        "levels": [_finite(asdict(level)) for level in results.levels],
+        "missing": [asdict(each) for each in results.missing],
+        "conclusions": conclusions(results),
+    }
+    output.with_suffix(".json").write_text(json.dumps(found, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    if results.levels:
+        plot(results, output.with_suffix(".png"))
+
+
+def _finite(level: dict[str, Any]) -> dict[str, Any]:
+    """JSON has no infinity."""
+    return {key: None if value == math.inf else value for key, value in level.items()}
+
+
 def main() -> int:
-    """Measure, print, write the result, and tell by the exit status whether anything was lost."""
+    """Measure, print, write the result, and tell by the exit status whether Chorus lost anything."""
     parser = argparse.ArgumentParser(description="Latency of finals by the number of live speakers.")
     parser.add_argument("folder", nargs="?", type=Path, default=CLIPS, help="with manifest.jsonl (default: the tests')")
     parser.add_argument("--url", default=ASR_URL)
     parser.add_argument("--metrics", default=METRICS_URL, help="of the only replica behind the URL")
-    parser.add_argument("--speakers", type=int, nargs="+", default=[1, 8, 16])
-    parser.add_argument("--utterances", type=int, default=200, help="clips for each number of speakers")
+    parser.add_argument("--systems", nargs="+", metavar="NAME", help="default: Chorus and every rival")
+    parser.add_argument("--speakers", type=int, nargs="+", default=SPEAKERS)
+    parser.add_argument("--utterances", type=int, default=40, help="clips for each number of speakers")
+    parser.add_argument("--quick", action="store_true", help=f"1 and {COMPARED_AT} speakers, 10 clips each")
+    weights = Path(os.environ.get("MODELS_DIR", ".models")) / "whisper-tiny.en"
+    parser.add_argument("--weights", type=Path, default=weights, help="what the stack serves, for the rivals")
     parser.add_argument("--output", type=Path, default=HERE / "results" / "asr_speakers", help="without suffix")
     asked = parser.parse_args()
 
     clips = read_manifest(asked.folder)
-    levels = []
-    try:
-        for speakers in asked.speakers:
-            told = speeches(clips, speakers, asked.utterances)
-            levels.append(asyncio.run(measure(told, asked.url, asked.metrics)))
-            print(table(levels[-1:]), end="")
-    except (ChorusError, OSError) as error:
-        print(explain(error, asked.url), file=sys.stderr)
-        return 1
-    text = f"{machine.in_words()}\n\n{table(levels)}"
-    print(text, end="")
-    asked.output.parent.mkdir(parents=True, exist_ok=True)
-    asked.output.with_suffix(".md").write_text(text, encoding="utf-8")
-    result = {"machine": machine.describe(), "levels": [asdict(level) for level in levels]}
-    asked.output.with_suffix(".json").write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
-    for line in (line for level in levels for line in level.broken):
+    rivals = [rival(asked.weights, clips[0].path) for rival in (WyomingFasterWhisper, WhisperLive, WhisperLiveKit)]
+    systems: list[System] = [Chorus(asked.url, asked.metrics), *rivals, Speaches()]
+    if asked.systems:
+        if unknown := set(asked.systems) - {system.name for system in systems}:
+            parser.error(
+                f"no system {', '.join(sorted(unknown))}; there are {', '.join(each.name for each in systems)}"
+            )
+        systems = [system for system in systems if system.name in asked.systems]
+    numbers, utterances = ((1, COMPARED_AT), 10) if asked.quick else (asked.speakers, asked.utterances)
+
+    results = Results(systems, [], [])
+    for system in systems:
+        measure_system(system, clips, numbers, utterances, results)
+        write(results, asked.output)  # a long run that is broken off has measured something
+    print(report(results), end="")
+    ours = results.of(Chorus.name)
+    for line in (line for level in ours for line in level.broken):
         print(line, file=sys.stderr)
-    return 0 if all(level.covered == level.clips and not level.broken for level in levels) else 1
+    complete = len(ours) == len(numbers) if Chorus.name in {system.name for system in systems} else True
+    return 0 if complete and all(level.sound for level in ours) else 1
+
+
+def _progress(text: str) -> None:
+    print(f"\r  {text} ", end="", file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

@@ -40,6 +40,8 @@ class Spoken:
     clip: Clip
     start: float
     """Where the file begins."""
+    speech_start: float
+    """Where its first audible sound begins."""
     speech_end: float
     """Where its last audible sound ends."""
     end: float
@@ -88,13 +90,13 @@ def read(clip: Clip) -> Pcm:
     return samples
 
 
-def speech_end(samples: Pcm) -> float:
-    """Second at which the last audible sound ends, to 10 ms."""
+def audible(samples: Pcm) -> tuple[float, float]:
+    """Seconds at which the first audible sound begins and the last one ends, to 10 ms."""
     frame = SAMPLE_RATE // 100
     count = len(samples) // frame
     power = (samples[: count * frame].reshape(count, frame).astype(np.float32) ** 2).mean(axis=1)
-    audible = np.flatnonzero(power > np.percentile(power, 95) * 10 ** (-AUDIBLE_DB / 10))
-    return float((audible[-1] + 1) * frame / SAMPLE_RATE)
+    loud = np.flatnonzero(power > np.percentile(power, 95) * 10 ** (-AUDIBLE_DB / 10))
+    return float(loud[0] * frame / SAMPLE_RATE), float((loud[-1] + 1) * frame / SAMPLE_RATE)
 
 
 def speeches(clips: list[Clip], speakers: int, utterances: int, *, pause_s: float = PAUSE_S) -> list[Speech]:
@@ -110,7 +112,8 @@ def speeches(clips: list[Clip], speakers: int, utterances: int, *, pause_s: floa
             clip = order[turn % len(order)]
             samples = recorded[clip.path]
             start = position / SAMPLE_RATE
-            spoken.append(Spoken(clip, start, start + speech_end(samples), start + len(samples) / SAMPLE_RATE))
+            first, last = audible(samples)
+            spoken.append(Spoken(clip, start, start + first, start + last, start + len(samples) / SAMPLE_RATE))
             parts += [samples, pause]
             position += len(samples) + len(pause)
         result.append(Speech(spoken, np.concatenate(parts)))
