@@ -26,7 +26,17 @@ from pathlib import Path
 from prometheus_client.parser import text_string_to_metric_families
 
 from benchmarks import machine
-from benchmarks.speech import CLIPS, PAUSE_S, Errors, Speech, errors_of, percentile, read_manifest, speeches
+from benchmarks.speech import (
+    CLIPS,
+    Errors,
+    Speech,
+    covers,
+    errors_of,
+    finals_of,
+    percentile,
+    read_manifest,
+    speeches,
+)
 from chorus.asr import Event
 from chorus.commands.common import explain
 from chorus.connect import ASR_URL
@@ -37,10 +47,6 @@ from chorus.wire import asr as wire
 
 HERE = Path(__file__).resolve().parent
 METRICS_URL = "http://127.0.0.1:8001/metrics"
-BETWEEN_S = PAUSE_S / 2
-"""A final that begins so shortly before a clip tells of that clip: utterances begin a little before their speech."""
-COVERS_S = 0.3
-"""A final covers a clip's last sound if it ends at most so much before it: what is barely audible may be silence."""
 
 Metrics = dict[str, float]
 """Of a sample's name with its labels, the value."""
@@ -92,19 +98,16 @@ async def speak(speech: Speech, url: str, delay: float) -> Heard:
         on_event=lambda event: arrived.append((time.monotonic(), event)),
     )
     started = arrived[0][0]  # `ready`: the first sample is spoken then
-    finals = [(at - started, event) for at, event in arrived if isinstance(event, wire.Final)]
+    told = {event.utterance: at - started for at, event in arrived if isinstance(event, wire.Final)}
     heard = Heard(broken=list(result.violations))
-    for turn, spoken in enumerate(speech.spoken):
-        begin = spoken.start - BETWEEN_S
-        end = speech.spoken[turn + 1].start - BETWEEN_S if turn + 1 < len(speech.spoken) else float("inf")
-        mine = [(at, final) for at, final in finals if begin <= final.start_time < end]
-        covering = [at for at, final in mine if final.end_time >= spoken.speech_end - COVERS_S]
+    for spoken, finals in zip(speech.spoken, finals_of(speech.spoken, result.finals), strict=True):
+        covering = [told[final.utterance] for final in finals if covers(final, spoken)]
         if covering:
             heard.latencies.append(covering[-1] - spoken.speech_end)
         else:
             heard.uncovered += 1
         heard.said.append(spoken.clip.text)
-        heard.texts.append(" ".join(final.text for _, final in mine))
+        heard.texts.append(" ".join(final.text for final in finals))
     heard.first_partials = _first_partials(arrived, started)
     return heard
 
