@@ -129,6 +129,12 @@ def test_no_words_where_nobody_speaks(engine: WhisperEngine, kind: str, before: 
     assert engine.transcribe([Request(sound, False, ENGLISH)])[0].text == ""
 
 
+def test_barks_are_no_words(engine: WhisperEngine) -> None:
+    """The model is sure of "Whoa! Whoa! Whoa!", and at the same time that there is no speech."""
+    barks = noises.sound("a dog barking", 10)
+    assert final(engine, barks).text == ""
+
+
 def test_lone_words_are_not_taken_for_noise(engine: WhisperEngine) -> None:
     """Two words by themselves, under a second with the silence before them."""
     clip = next(clip for clip in CLIPS if clip["text"].startswith("i have none"))
