@@ -61,7 +61,8 @@ SPOILT: dict[str, Callable[[Audio, Random], Audio]] = {
     "30 % of packets silent": lambda speech, random: noises.with_gaps(speech, 0.3, random),
     "10 % of packets cut out": lambda speech, random: noises.with_cuts(speech, 0.1, random),
     "clipped, 25 dB too loud": lambda speech, _: noises.clipped(speech, 25),
-    "very quiet, -70 dB": lambda speech, _: noises.at_level(speech, -70),
+    "very quiet, -60 dB": lambda speech, _: noises.at_level(speech, -60),
+    "hardly there, -70 dB": lambda speech, _: noises.at_level(speech, -70),
     "typing behind it": _with("typing"),
     "breathing behind it": _with("breathing, near"),
 }
