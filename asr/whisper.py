@@ -85,7 +85,10 @@ class _Hypothesis:
 
     @property
     def made_up(self) -> bool:
-        return any(self.no_speech > probability and self.logprob < logprob for probability, logprob in NO_SPEECH)
+        if any(self.no_speech > probability and self.logprob < logprob for probability, logprob in NO_SPEECH):
+            return True
+        # Barks for 20 s fill the window: there is little silence to tell them by, but no speech goes on like that.
+        return self.no_speech > NO_SPEECH[0][0] and repeats_itself(self.text)
 
 
 _NOTHING = _Hypothesis("", 0.0, 0.0, False)

@@ -129,9 +129,10 @@ def test_no_words_where_nobody_speaks(engine: WhisperEngine, kind: str, before: 
     assert engine.transcribe([Request(sound, False, ENGLISH)])[0].text == ""
 
 
-def test_barks_are_no_words(engine: WhisperEngine) -> None:
+@pytest.mark.parametrize("seconds", [8, 24])
+def test_barks_are_no_words(engine: WhisperEngine, seconds: int) -> None:
     """The model is sure of "Whoa! Whoa! Whoa!", and at the same time that there is no speech."""
-    barks = noises.sound("a dog barking", 10)
+    barks = noises.sound("a dog barking", 45)[-seconds * SAMPLE_RATE :]
     assert final(engine, barks).text == ""
 
 
