@@ -68,10 +68,16 @@ clean: ## remove .venv, .rivals and caches; the stack, its models and .env stay
 	@rm -rf .venv .rivals .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: bench-asr bench-asr-accuracy bench-tts-first-audio
+.PHONY: bench-asr bench-asr-accuracy bench-asr-false-text bench-asr-hotwords bench-asr-long bench-tts-first-audio
 bench-asr: venv ## final latency by live speakers, beside the rivals: SPEECH=folder ARGS="--quick"
 	@$(PYTHON_RUN) benchmarks.asr_speakers $(SPEECH) $(ARGS)
 bench-asr-accuracy: venv ## word error rate beside faster-whisper's: SPEECH=folder with manifest.jsonl
 	@$(PYTHON_RUN) benchmarks.asr_accuracy $(SPEECH)
+bench-asr-false-text: venv ## made-up text beside faster-whisper's: SPEECH=folder with manifest.jsonl
+	@$(PYTHON_RUN) benchmarks.asr_false_text $(SPEECH)
+bench-asr-hotwords: venv ## rare names with and without hotwords, beside faster-whisper's
+	@$(PYTHON_RUN) benchmarks.asr_hotwords
+bench-asr-long: venv ## memory and clock of long streams: SPEECH=folder with manifest.jsonl
+	@$(PYTHON_RUN) benchmarks.asr_long $(SPEECH)
 bench-tts-first-audio: venv ## time to first audio beside piper-tts's own
 	@$(PYTHON_RUN) benchmarks.tts_first_audio

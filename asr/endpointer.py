@@ -13,6 +13,8 @@ POST_ROLL = SAMPLE_RATE * 352 // 1000
 """Samples after the last hop of speech that belong to the utterance, where the silence is that long."""
 HYSTERESIS = 0.15
 """Speech that has begun goes on down to the threshold less this (Silero's own default)."""
+LEAST = 0.01
+"""A score below this is silence, however low the threshold: else no utterance would end."""
 START_HOPS = 3
 """Hops of speech, of the newest `START_WINDOW`, that open an utterance: a click has fewer."""
 START_WINDOW = 6
@@ -105,7 +107,7 @@ class Endpointer:
             self._start, self._last_speech = start, now
             return [SpeechStarted(start)]
         events: list[Event] = []
-        if score >= self._threshold - HYSTERESIS:
+        if score >= max(self._threshold - HYSTERESIS, LEAST):
             self._last_speech = now
             if self._paused:
                 self._paused, self._patience = False, None

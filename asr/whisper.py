@@ -36,10 +36,11 @@ LOW_LOGPROB = -0.9
 """Mean log-probability of a token under which the guard decodes again."""
 HIGH_COMPRESSION = 2.0
 """Compression ratio of the text over which the guard decodes again: it repeats itself."""
-NO_SPEECH = ((0.6, -1.0), (0.8, -0.5))
+NO_SPEECH = ((0.6, -1.0), (0.8, 0.0))
 """Probability of `<|nospeech|>` and mean log-probability: over the one and under the other, a text is made up. The
 first pair is openai/whisper's own. The second is for the silence behind our windows, which tells the two better
-apart: noise, typing, breath and music have 0.82 to 0.97 there, speech under 0.55, lone or noisy words up to 0.75."""
+apart: noise, typing, breath and music have 0.82 to 0.97 there, speech under 0.55, lone or noisy words up to 0.75. It
+asks for no log-probability: of a dog's barks the model reads "Whoa! Whoa!" with -0.3, as sure as of words."""
 
 PARTIAL_BEAM = 3
 """Readings that a partial is searched with, and that a final gives, which may yet turn out to be a partial: they tell
@@ -89,7 +90,10 @@ class _Hypothesis:
 
     @property
     def made_up(self) -> bool:
-        return any(self.no_speech > probability and self.logprob < logprob for probability, logprob in NO_SPEECH)
+        if any(self.no_speech > probability and self.logprob < logprob for probability, logprob in NO_SPEECH):
+            return True
+        # Barks for 20 s fill the window: there is little silence to tell them by, but no speech goes on like that.
+        return self.no_speech > NO_SPEECH[0][0] and repeats_itself(self.text)
 
 
 _NOTHING = _Hypothesis("", 0.0, 0.0, False)

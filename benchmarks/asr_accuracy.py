@@ -74,6 +74,14 @@ async def served_model(url: str) -> str:
         return str(stream.protocol.ready.model)
 
 
+def find_weights(model: str, asked: Path | None) -> Path:
+    """The folder of a model's weights: the one asked for, or the stack's in `MODELS_DIR`. Exits where it has none."""
+    weights = asked or Path(os.environ.get("MODELS_DIR", ".models")) / model
+    if not (weights / "model.bin").is_file():  # faster-whisper would look for it on a hub, under another name
+        raise SystemExit(f"no weights in {weights}; fetch them with  python -m models fetch {model}")
+    return weights
+
+
 async def stream(clips: list[Clip], url: str, at_once: int) -> Streamed:
     """Stream every clip at the speed of speech, so many at once."""
     slots = asyncio.Semaphore(at_once)
@@ -188,10 +196,7 @@ def main() -> int:
     except (ChorusError, OSError) as error:
         print(explain(error, asked.url), file=sys.stderr)
         return 1
-    weights = asked.weights or Path(os.environ.get("MODELS_DIR", ".models")) / model
-    if not (weights / "model.bin").is_file():  # faster-whisper would look for it on a hub, under another name
-        print(f"no weights in {weights}; fetch them with  python -m models fetch {model}", file=sys.stderr)
-        return 1
+    weights = find_weights(model, asked.weights)
     streamed = asyncio.run(stream(clips, asked.url, asked.at_once))
     for line in (*streamed.failed, *streamed.violations):
         print(line, file=sys.stderr)

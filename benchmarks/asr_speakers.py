@@ -32,6 +32,7 @@ from matplotlib.figure import Figure
 
 from benchmarks import machine
 from benchmarks.asr_systems import (
+    METRICS_URL,
     Chorus,
     Metrics,
     Refused,
@@ -47,7 +48,6 @@ from benchmarks.speech import CLIPS, Clip, Errors, Speech, errors_of, percentile
 from chorus.connect import ASR_URL
 
 HERE = Path(__file__).resolve().parent
-METRICS_URL = "http://127.0.0.1:8001/metrics"
 COMPARED_AT = 5
 """Speakers at which every system is measured, collapsed or not: there they are compared."""
 SPEAKERS = (1, 2, 4, COMPARED_AT, 8, 12, 16, 24)

@@ -30,6 +30,8 @@ from chorus.tasks import send_and_receive
 from chorus.transcription import transcribe
 from chorus.wire import asr as wire
 
+METRICS_URL = "http://127.0.0.1:8001/metrics"
+"""Of the first replica."""
 ENDPOINT_S = 0.5
 """Silence after which a client that must end the utterance itself does so: what Chorus waits by default."""
 READY_WITHIN_S = 60.0

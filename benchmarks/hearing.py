@@ -10,10 +10,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from benchmarks.speech import PAUSE_S, SAMPLE_RATE, Pcm, Speech, Spoken
+from benchmarks.speech import BETWEEN_S, SAMPLE_RATE, Pcm, Speech, Spoken
 
-BETWEEN_S = PAUSE_S / 2
-"""A final that begins so shortly before a clip tells of that clip: utterances begin a little before their speech."""
 REACHES_S = 1.0
 """A final reaches the end of a clip's speech if it ends at most so much before it: Whisper's times are that rough."""
 HOLDS_S = 0.3

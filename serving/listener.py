@@ -14,6 +14,9 @@ from serving.websocket import WebSocketProtocol
 PING_S = 10.0
 """A peer is pinged this often, and dropped when it does not answer for as long again."""
 BACKLOG = 1024
+RECEIVE_BYTES = 256 * 1024
+"""What the kernel may hold of one connection that is not read, 8 s of 16 kHz audio (Linux doubles it for its own
+needs). Its own bound is up to 32 MiB, behind which a peer's answer to a ping waits for minutes."""
 SHUTDOWN_S = 3
 
 
@@ -51,6 +54,7 @@ class Listener:
         sock = socket.socket(family, socket.SOCK_STREAM)
         try:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BYTES)  # inherited by its connections
             sock.bind(self._address)
             sock.setblocking(False)
             await self._server.startup(sockets=[sock])

@@ -39,8 +39,25 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         if message["type"] == "websocket.http.response.body" and not message.get("more_body", False):
             self.handshake_complete = True
 
+    def connection_made(self, transport: Any) -> None:
+        """As uvicorn does; nothing has been received yet."""
+        super().connection_made(transport)
+        self._received_at = 0.0
+
+    def data_received(self, data: bytes) -> None:
+        """As uvicorn does, and remember when: it is a sign of life."""
+        self._received_at = self.loop.time()
+        super().data_received(data)
+
     def keepalive_timeout(self) -> None:
-        """Drop the connection: the close frame of uvicorn's own handler would wait for the dead peer."""
+        """Drop the connection: the close frame of uvicorn's own handler would wait for the dead peer.
+
+        A peer that sends faster than it is read has its answer to the ping behind all that it sent before: as long as
+        there is something of it to read, it lives.
+        """
+        if self._received_at > self.ping_sent_at or (self.read_paused and not self._peer_left()):
+            self.send_keepalive_ping()
+            return
         super().keepalive_timeout()
         self.transport.abort()
 

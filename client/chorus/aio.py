@@ -20,7 +20,7 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake
 
 from chorus.asr import AsrProtocol
 from chorus.asr import Event as AsrEvent
-from chorus.connect import ASR_URL, MAX_FRAME_BYTES, TTS_URL, close_of, handshake_error, stream_url
+from chorus.connect import ASR_URL, MAX_FRAME_BYTES, PING_TIMEOUT_S, TTS_URL, close_of, handshake_error, stream_url
 from chorus.contract import StreamProtocol
 from chorus.errors import ConnectionLost
 from chorus.tts import Event as TtsEvent
@@ -106,7 +106,14 @@ async def connect_tts(
 async def _open(url: str, headers: Mapping[str, str] | None) -> AsyncIterator[ClientConnection]:
     try:
         # No compression, as the protocol says; no proxy, which would be asked even for this very machine.
-        socket = await connect(url, compression=None, max_size=MAX_FRAME_BYTES, proxy=None, additional_headers=headers)
+        socket = await connect(
+            url,
+            compression=None,
+            max_size=MAX_FRAME_BYTES,
+            proxy=None,
+            additional_headers=headers,
+            ping_timeout=PING_TIMEOUT_S,
+        )
     except InvalidHandshake as error:
         raise handshake_error(error) from None
     try:

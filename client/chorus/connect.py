@@ -14,6 +14,8 @@ ASR_URL = "ws://127.0.0.1:8000"
 TTS_URL = "ws://127.0.0.1:8003"
 MAX_FRAME_BYTES = 16 * 1024 * 1024
 """Of a frame from the server; its audio frames are far smaller."""
+PING_TIMEOUT_S = 60
+"""A server answers a ping once it has read the audio sent before, which it does at its own pace."""
 
 _SCHEMES = {"ws": "ws", "wss": "wss", "http": "ws", "https": "wss"}
 

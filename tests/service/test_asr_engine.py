@@ -18,6 +18,7 @@ from asr.engine import SAMPLE_RATE, Context, Options, Request, Transcript, Word
 from asr.mel import MelCache
 from asr.vad import HOP, SileroVad
 from asr.whisper import WhisperEngine
+from benchmarks import noises
 from serving.audio import Samples
 from tests.conftest import DATA
 from tests.service.multilingual import LANGUAGES, make_multilingual
@@ -57,17 +58,6 @@ def errors(reference: str, hypothesis: str) -> float:
     """Word error rate after Whisper's English normalisation."""
     normalise = EnglishTextNormalizer()
     return float(jiwer.wer(normalise(reference), normalise(hypothesis)))
-
-
-def typing(seconds: float) -> Samples:
-    """Key strokes: short bursts of noise that ring."""
-    random = np.random.default_rng(3)
-    audio = np.zeros(int(seconds * SAMPLE_RATE), np.float32)
-    for start in range(2000, len(audio) - 1000, 2300):
-        decay = np.exp(-np.arange(320) / 60)
-        ring = np.sin(np.arange(320) * random.uniform(0.3, 1.8))
-        audio[start : start + 320] = 0.4 * decay * (0.5 * random.standard_normal(320) + 0.5 * ring)
-    return audio
 
 
 def test_a_batch_hears_what_each_hears_alone(engine: WhisperEngine) -> None:
@@ -132,16 +122,22 @@ def test_context_goes_before_and_is_not_said_again(engine: WhisperEngine) -> Non
 
 
 @pytest.mark.parametrize("before", [False, True], ids=["alone", "after speech"])
-@pytest.mark.parametrize("kind", ["silence", "hiss", "typing"])
+@pytest.mark.parametrize("kind", ["digital silence", "white noise, -26 dB", "typing"])
 def test_no_words_where_nobody_speaks(engine: WhisperEngine, kind: str, before: bool) -> None:
     """Even where the voice detector was deceived, and even with somebody's words right before."""
-    hiss = 0.05 * np.random.default_rng(5).standard_normal(2 * SAMPLE_RATE).astype(np.float32)
-    sound = {"silence": np.zeros_like(hiss), "hiss": hiss, "typing": typing(2)}[kind]
+    sound = noises.sound(kind, 2)
     speech = read(next(clip for clip in CLIPS if clip["text"].startswith("why did you")))
     context = Context(speech, final(engine, speech).text) if before else None
     heard = final(engine, sound, context)
     assert (heard.text, heard.confidence) == ("", 0.0)
     assert engine.transcribe([Request(sound, False, ENGLISH)])[0].text == ""
+
+
+@pytest.mark.parametrize("seconds", [8, 24])
+def test_barks_are_no_words(engine: WhisperEngine, seconds: int) -> None:
+    """The model is sure of "Whoa! Whoa! Whoa!", and at the same time that there is no speech."""
+    barks = noises.sound("a dog barking", 45)[-seconds * SAMPLE_RATE :]
+    assert final(engine, barks).text == ""
 
 
 def test_lone_words_are_not_taken_for_noise(engine: WhisperEngine) -> None:

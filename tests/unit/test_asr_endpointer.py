@@ -55,6 +55,11 @@ def test_a_pause_shorter_than_the_silence_asked_for_ends_nothing() -> None:
     assert len(run(endpointer, (0.0, 20))) == 1
 
 
+def test_silence_ends_an_utterance_whatever_the_threshold() -> None:
+    """Also one that is lower than the hysteresis: 0 is silence."""
+    assert len(run(Endpointer(threshold=0.1), (0.2, 10), (0.0, 20))) == 2
+
+
 def test_a_pause_is_told_once_and_so_is_its_end() -> None:
     """A pause may be the utterance's end; both that and its going on are told, also the second time."""
     endpointer = Endpointer(endpointing_ms=500)

@@ -17,6 +17,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from serving.run import Replica
 from serving.state import Refusal
+from serving.websocket import WebSocketProtocol
 from tests.conftest import eventually, running
 from tests.unit.fakes import EchoService
 
@@ -31,6 +32,16 @@ async def open_stream(replica: Replica, query: str = "") -> ClientConnection:
     stream = await connect(url(replica, query), compression=None, proxy=None)
     assert json.loads(await stream.recv())["type"] == "ready"
     return stream
+
+
+def connect_and_ignore(replica: Replica) -> socket.socket:
+    """A stream's socket that nobody reads."""
+    sock = socket.create_connection(("127.0.0.1", replica.stream_listener.port or 0))
+    sock.sendall(
+        b"GET /v1/stream/asr HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+    )
+    return sock
 
 
 async def refusal(address: str) -> tuple[int, Headers, dict[str, Any]]:
@@ -157,11 +168,7 @@ async def test_a_reader_that_does_not_read_is_cut_off_alone() -> None:
     """A full outbox ends the stream and its memory; another stream never notices."""
     service = EchoService(outbox_bytes=1024 * 1024)
     async with running(service) as replica, await open_stream(replica) as other:
-        sock = socket.create_connection(("127.0.0.1", replica.stream_listener.port or 0))
-        sock.sendall(
-            b"GET /v1/stream/asr HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-            b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Version: 13\r\n\r\n"
-        )
+        sock = connect_and_ignore(replica)
         await eventually(lambda: replica.state.active_connections == 2)
         sock.sendall(bytes([0x81, 0x85, 0, 0, 0, 0]) + b"flood")  # masked with zeros
         await eventually(lambda: len(service.ended) == 1)
@@ -179,6 +186,32 @@ async def test_a_silent_client_is_sent_away() -> None:
             await stream.recv()
         assert closed.value.rcvd is not None
         assert closed.value.rcvd.code == 1008
+
+
+async def test_a_peer_that_is_not_read_is_not_taken_for_dead(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its answers to pings lie behind what it sent before them: nothing of it is lost once it is read on."""
+    monkeypatch.setattr("serving.listener.PING_S", 0.02)
+    pings: list[WebSocketProtocol] = []
+    ping = WebSocketProtocol.send_keepalive_ping
+    monkeypatch.setattr(WebSocketProtocol, "send_keepalive_ping", lambda self: (pings.append(self), ping(self)))
+    async with running(EchoService()) as replica, await open_stream(replica) as stream:
+        await stream.send("pause")
+        await stream.recv()
+        for number in range(3):
+            await stream.send(f"waits {number}")
+        await eventually(lambda: len(pings) > 5)
+        (session,) = replica.streams.sessions.values()
+        session.connection.read_on(True)
+        assert [f"waits {number}" in str(await stream.recv()) for number in range(3)] == [True] * 3
+
+
+async def test_a_peer_that_answers_no_ping_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It sends nothing either: whatever there was of it is freed."""
+    monkeypatch.setattr("serving.listener.PING_S", 0.02)
+    service = EchoService()
+    async with running(service) as replica:
+        with connect_and_ignore(replica):
+            await eventually(lambda: len(service.ended) == 1)
 
 
 @pytest.mark.parametrize("how", ["fin", "rst"])
