@@ -21,9 +21,11 @@ import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+import numpy as np
 import soundfile
 
 from benchmarks import machine
+from benchmarks.asr_systems import METRICS_URL, read_metrics
 from benchmarks.speech import CLIPS, Clip, errors_of, percentile, read_manifest
 from chorus.aio import connect_asr
 from chorus.commands.common import explain
@@ -33,6 +35,8 @@ from chorus.sources import from_file
 from chorus.transcription import Transcription, transcribe
 
 HERE = Path(__file__).resolve().parent
+KINDS = ("final", "speculation", "partial")
+"""What the replica decodes."""
 BEAMS = (5, 1)
 """Beam sizes of faster-whisper: its default, and greedy."""
 
@@ -50,6 +54,8 @@ class Streamed:
     """Of each final, from the decision that its utterance had ended, by the server's clock."""
     tails_ms: list[int] = field(default_factory=list)
     """Of each file, from its last sample sent to `done`, by the client's clock."""
+    encoder_s: dict[str, float] = field(default_factory=dict)
+    """Time that the replica's encoder took, by what for."""
 
     @property
     def sound(self) -> bool:
@@ -65,6 +71,9 @@ class Whole:
     texts: list[str]
     real_time_factor: float
     """Seconds of computing for a second of audio."""
+    encoder_s: float
+    """Time that its encoder took, of `threads` threads."""
+    threads: int
 
 
 async def served_model(url: str) -> str:
@@ -82,11 +91,12 @@ def find_weights(model: str, asked: Path | None) -> Path:
     return weights
 
 
-async def stream(clips: list[Clip], url: str, at_once: int) -> Streamed:
+async def stream(clips: list[Clip], url: str, metrics_url: str, at_once: int) -> Streamed:
     """Stream every clip at the speed of speech, so many at once."""
     slots = asyncio.Semaphore(at_once)
     found = Streamed([""] * len(clips))
     finished = 0
+    before = read_metrics(metrics_url)
 
     async def one(number: int, clip: Clip) -> None:
         nonlocal finished
@@ -102,6 +112,10 @@ async def stream(clips: list[Clip], url: str, at_once: int) -> Streamed:
 
     await asyncio.gather(*(one(number, clip) for number, clip in enumerate(clips)))
     print(file=sys.stderr)
+    after = read_metrics(metrics_url)
+    for kind in KINDS:
+        name = f"asr_encoder_seconds_total,{kind}"
+        found.encoder_s[kind] = round(after.get(name, 0.0) - before.get(name, 0.0), 3)
     return found
 
 
@@ -118,8 +132,19 @@ def transcribe_whole(clips: list[Clip], weights: Path, beam: int) -> Whole:
     """Whole files through the library that a user would pick instead."""
     from faster_whisper import WhisperModel
 
-    model = WhisperModel(str(weights), device="cpu", compute_type="int8", cpu_threads=os.cpu_count() or 1)
-    texts, audio_seconds, spent = [], 0.0, 0.0
+    threads = os.cpu_count() or 1
+    model = WhisperModel(str(weights), device="cpu", compute_type="int8", cpu_threads=threads)
+    texts, audio_seconds, spent, encoder_s = [], 0.0, 0.0, 0.0
+    encode = model.encode
+
+    def timed_encode(features: np.ndarray) -> object:
+        nonlocal encoder_s
+        began = time.monotonic()
+        states = encode(features)
+        encoder_s += time.monotonic() - began
+        return states
+
+    model.encode = timed_encode  # type: ignore[method-assign]
     for number, clip in enumerate(clips, 1):
         samples, rate = soundfile.read(clip.path, dtype="float32")
         if rate != 16000:
@@ -131,7 +156,7 @@ def transcribe_whole(clips: list[Clip], weights: Path, beam: int) -> Whole:
         audio_seconds += len(samples) / rate
         _progress(f"faster-whisper beam {beam}: {number} of {len(clips)} files")
     print(file=sys.stderr)
-    return Whole(beam, texts, spent / audio_seconds)
+    return Whole(beam, texts, spent / audio_seconds, round(encoder_s, 3), threads)
 
 
 def report(
@@ -158,8 +183,11 @@ def report(
         f"- {streamed.utterances} utterances, {streamed.missing_finals} without a final; "
         f"{len(streamed.violations)} promises of the protocol broken; {len(streamed.failed)} streams failed",
         f"- end of utterance decided to final queued, p50 / p95: {decode}; last sample to done: {tail}",
+        f"- encoder: {_encoder_of_finals(streamed):.1f} s for finals, those decoded again and those asked for at a pause "
+        f"that was not the end included, and {streamed.encoder_s['partial']:.1f} s for partials, each of one thread",
         *(
-            f"- faster-whisper beam {whole.beam}: {whole.real_time_factor:.3f} s of computing for a second of audio"
+            f"- faster-whisper beam {whole.beam}: {whole.real_time_factor:.3f} s of computing for a second of audio; "
+            f"encoder: {whole.encoder_s:.1f} s of {whole.threads} threads"
             for whole in wholes
         ),
     ]
@@ -171,11 +199,15 @@ def report(
         "at_once": at_once,
         "chorus": asdict(ours) | {key: value for key, value in asdict(streamed).items() if key != "texts"},
         "faster_whisper": [
-            {"beam": whole.beam, "real_time_factor": whole.real_time_factor, **asdict(errors)}
+            {key: value for key, value in asdict(whole).items() if key != "texts"} | asdict(errors)
             for whole, errors in zip(wholes, theirs, strict=True)
         ],
     }
     return "\n".join(lines) + "\n", result
+
+
+def _encoder_of_finals(streamed: Streamed) -> float:
+    return sum(seconds for kind, seconds in streamed.encoder_s.items() if kind != "partial")
 
 
 def main() -> int:
@@ -183,6 +215,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Word error rate of the stack beside faster-whisper.")
     parser.add_argument("folder", nargs="?", type=Path, default=CLIPS, help="with manifest.jsonl (default: the tests')")
     parser.add_argument("--url", default=ASR_URL)
+    parser.add_argument("--metrics", default=METRICS_URL, help="of the only replica behind the URL")
     parser.add_argument("--at-once", type=int, default=4)
     parser.add_argument("--max-wer", type=float, help="percent; more fails")
     parser.add_argument("--weights", type=Path, help="default: the stack's model in MODELS_DIR")
@@ -197,7 +230,7 @@ def main() -> int:
         print(explain(error, asked.url), file=sys.stderr)
         return 1
     weights = find_weights(model, asked.weights)
-    streamed = asyncio.run(stream(clips, asked.url, asked.at_once))
+    streamed = asyncio.run(stream(clips, asked.url, asked.metrics, asked.at_once))
     for line in (*streamed.failed, *streamed.violations):
         print(line, file=sys.stderr)
     if len(streamed.failed) == len(clips):
