@@ -72,11 +72,12 @@ class _Message:
     type: str
     settings: dict[str, Any]
     """Of a `config`."""
-    repeated: bool = False
-    """Whether it is a `config` that was answered over an earlier connection."""
     position: int = 0
     """Bytes of audio written before it over this connection."""
-    answer: WireEvent | None = None
+    waiting: bool = False
+    """Whether it was written over this connection, and its answer is to come."""
+    effect: Configured | wire.ResetDone | None = None
+    """What it did: a `config`'s holds over every connection, a `reset`'s over the one that told it."""
 
 
 class ReconnectingAsrProtocol:
@@ -113,6 +114,8 @@ class ReconnectingAsrProtocol:
         """Seconds that `reset` dropped over this connection, of audio that is kept no more."""
         self._changed: dict[str, Any] = {}
         """Settings changed before the audio that is still kept."""
+        self._restoring = False
+        """Whether they are still to be told to this connection, before anything else."""
         self._numbers = 0
         """Utterances settled before this connection, whose own begin at 1."""
         self._before = wire.Done(
@@ -204,26 +207,33 @@ class ReconnectingAsrProtocol:
     @property
     def idle(self) -> bool:
         """Whether nothing waits to be written."""
-        return not self._outgoing
+        return not (self._outgoing or self._restoring)
 
     def next_frame(self) -> str | bytes | None:
         """The frame to write now; None while there is none. It counts as written over this connection."""
+        if self._restoring:
+            self._restoring = False
+            frame = self._connection.configure(**self._changed)
+            return self._written_message(_Message(frame, "config", dict(self._changed), effect=Configured(settings={})))
         if not self._outgoing:
             self._recovering = False
             return None
         item = self._outgoing.popleft()
-        if isinstance(item, bytes):
-            self._unwritten -= len(item)
-            self._written += len(item)
-            return self._connection.audio(item)
-        item.position = self._written
-        if item.type in SENT_AGAIN:
-            self._messages.append(item)
-        if item.type == "finalize":
+        if isinstance(item, _Message):
+            return self._written_message(item)
+        self._unwritten -= len(item)
+        self._written += len(item)
+        return self._connection.audio(item)
+
+    def _written_message(self, message: _Message) -> str:
+        message.position, message.waiting = self._written, True
+        if message.type in SENT_AGAIN:
+            self._messages.append(message)
+        if message.type == "finalize":
             return self._connection.finalize()
-        if item.type == "reset":
+        if message.type == "reset":
             return self._connection.reset()
-        return item.frame
+        return message.frame
 
     def receive(self, frame: str | bytes) -> Event | None:
         """The event of a frame; None for what tells the user nothing. Raises `ContractViolation`."""
@@ -232,15 +242,15 @@ class ReconnectingAsrProtocol:
             case Ready():
                 return self._on_ready(event)
             case Configured() | Error(code="bad_config"):
-                asked = self._answered("config", event)
-                known = asked is not None and asked.repeated and isinstance(event, Configured)
-                return None if known else event
+                return self._on_config_answer(event)
             case wire.SpeechStart() | wire.Partial() | wire.SpeechEnd():
                 return self._numbered(event)
             case wire.Final():
                 return self._on_final(event)
             case wire.ResetDone():
-                self._answered("reset", event)
+                if (asked := self._answered("reset")) is not None:
+                    asked.effect = event
+                self._settle()
                 return self._numbered(event)
             case wire.Done():
                 self.done = _sum(self._before, event)
@@ -272,6 +282,8 @@ class ReconnectingAsrProtocol:
         old = self._connection
         offset, frames = old.to_resend()
         begin = self._written - sum(map(len, frames))
+        for message in self._messages:
+            message.waiting = False
         self._settle(begin)
         lost = max(0.0, round(offset - old.resume_point, 6))
         self._lost_seconds += lost
@@ -281,6 +293,7 @@ class ReconnectingAsrProtocol:
         self._resend(begin, frames)
         self._connection = self._new_connection(offset)
         self._written, self._dropped, self._messages = 0, 0.0, []
+        self._restoring = bool(self._changed)
         self._recovering = True
         return Interrupted(reason=str(error))
 
@@ -291,7 +304,7 @@ class ReconnectingAsrProtocol:
 
     def _totals(self, old: AsrProtocol, offset: float, lost: float) -> wire.Done:
         """What counts of a connection that was lost: its audio up to what is sent again."""
-        audio = offset - float(old.settings["start_offset_s"])
+        audio = offset - float(old.settings.get("start_offset_s", 0.0))
         dropped = min(audio, self._dropped + lost)
         speech = min(audio - dropped, sum(final.end_time - final.start_time for final in old.finals))
         return wire.Done(
@@ -302,27 +315,26 @@ class ReconnectingAsrProtocol:
             utterances=old.settled,
         )
 
-    def _settle(self, begin: int) -> None:
-        """Forget the messages that were answered and lie before byte `begin`: no audio before it is sent again."""
-        for message in [each for each in self._messages if each.position <= begin]:
-            if message.type == "config" and (message.repeated or message.answer is not None):
+    def _settle(self, begin: int | None = None) -> None:
+        """Forget the messages that have done their work before the byte from which audio would be sent again."""
+        if begin is None:
+            begin = self._connection.resend_position
+        for message in [each for each in self._messages if each.position <= begin and not each.waiting]:
+            if isinstance(message.effect, Configured):
                 self._changed |= message.settings
                 self._changed.pop("start_offset_s", None)  # the next connection has its own
                 self._messages.remove(message)
-            elif isinstance(message.answer, wire.ResetDone):
-                self._dropped += message.answer.dropped_seconds
+            elif isinstance(message.effect, wire.ResetDone):
+                self._dropped += message.effect.dropped_seconds
                 self._messages.remove(message)
 
     def _resend(self, begin: int, frames: list[bytes]) -> None:
         """Put the audio, and the messages at their places in it, before what waits."""
         again: list[bytes | _Message] = []
-        if self._changed:
-            config = self._connection.configure(**self._changed)
-            again.append(_Message(config, "config", dict(self._changed), repeated=True))
         messages = deque(self._messages)
         for message in messages:
-            message.repeated = message.repeated or isinstance(message.answer, Configured)
-            message.answer = None
+            if message.type == "reset":
+                message.effect = None
         position = begin
         for frame in frames:
             while messages and messages[0].position <= position:
@@ -340,25 +352,33 @@ class ReconnectingAsrProtocol:
         lost, self._lost_seconds = self._lost_seconds, 0.0
         return Resumed(time=self._connection.commit_point, lost_seconds=lost, ready=ready)
 
+    def _on_config_answer(self, answer: Configured | Error) -> Event | None:
+        asked = self._answered("config")
+        if asked is None:
+            return answer
+        if isinstance(answer, Error):
+            self._messages.remove(asked)  # it has changed nothing
+            return answer
+        told, asked.effect = asked.effect is not None, answer
+        self._settle()
+        return None if told else answer
+
     def _on_final(self, final: wire.Final) -> wire.Final:
-        if final.from_finalize:
-            self._answered("finalize", final)
+        if final.from_finalize and (asked := self._answered("finalize")) is not None:
+            self._messages.remove(asked)
         if final.utterance is None:
             return final
         final = self._numbered(final)
         self.finals.append(final)
-        self._settle(self._connection.resend_position)
+        self._settle()
         self._retries.renew()
         return final
 
-    def _answered(self, kind: str, answer: WireEvent) -> _Message | None:
-        """The oldest message of a kind without an answer gets this one; None where the server was not asked."""
-        message = next((each for each in self._messages if each.type == kind and each.answer is None), None)
+    def _answered(self, kind: str) -> _Message | None:
+        """The oldest message of a kind that waits, and waits no more; None where the server was not asked."""
+        message = next((each for each in self._messages if each.type == kind and each.waiting), None)
         if message is not None:
-            message.answer = answer
-            if isinstance(answer, wire.Final | Error):  # all is said, or nothing was changed
-                self._messages.remove(message)
-            self._settle(self._connection.resend_position)
+            message.waiting = False
         return message
 
     def _numbered(self, event: Numbered) -> Numbered:

@@ -51,7 +51,8 @@ class ModelledServer:
     """One connection."""
 
     def __init__(self, settings: Mapping[str, Any]) -> None:
-        self.settings = as_dict(msgspec.convert(dict(settings), wire.Settings))
+        """`settings` may be a query string's."""
+        self.settings = as_dict(msgspec.convert(dict(settings), wire.Settings, strict=False))
         self.outbox: deque[str] = deque()
         """What is on its way to the client."""
         self.audio = bytearray()
@@ -120,7 +121,7 @@ class ModelledServer:
         if word and self._open is None:
             self._count += 1
             start = max(self._heard - 1 - PRE_HOPS, self._committed)
-            self._open = _Utterance(self._count, start, self.settings["language"])
+            self._open = _Utterance(self._count, start, self.settings["language"] or "en")
             self.send(wire.SpeechStart(utterance=self._count, time=self._time(start)))
         utterance = self._open
         if utterance is None:

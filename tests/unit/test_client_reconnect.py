@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chorus.errors import ChorusError, ConnectionLost, ContractViolation, Refused, StreamError
@@ -476,6 +476,7 @@ def perform(steps: list[Step], *, losing: bool) -> Conversation:
     return talk
 
 
+@settings(max_examples=400, deadline=None)
 @given(steps=STEPS)
 def test_whatever_breaks_the_words_are_those_of_an_unbroken_stream(steps: list[Step]) -> None:
     """Any order of speech, questions, settings and lost connections, with anything on its way at any moment."""
