@@ -68,10 +68,12 @@ clean: ## remove .venv and caches; the stack, its models and .env stay
 	@rm -rf .venv .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: bench-asr-accuracy bench-asr-speakers bench-tts-first-audio
+.PHONY: bench-asr-accuracy bench-asr-speakers bench-asr-reconnect bench-tts-first-audio
 bench-asr-accuracy: venv ## word error rate beside faster-whisper's: SPEECH=folder with manifest.jsonl
 	@$(PYTHON_RUN) benchmarks.asr_accuracy $(SPEECH)
 bench-asr-speakers: venv ## latency of finals by the number of live speakers: SPEECH=folder with manifest.jsonl
 	@$(PYTHON_RUN) benchmarks.asr_speakers $(SPEECH)
+bench-asr-reconnect: venv ## words of streams whose connections are cut, beside undisturbed ones: SPEECH=folder
+	@$(PYTHON_RUN) benchmarks.asr_reconnect $(SPEECH)
 bench-tts-first-audio: venv ## time to first audio beside piper-tts's own
 	@$(PYTHON_RUN) benchmarks.tts_first_audio

@@ -124,14 +124,16 @@ class Result:
         return not faults and self.more_wer <= MORE_WER
 
 
-def cut(stream: ReconnectingAsrStream) -> None:
-    """Reset the connection under the stream."""
+def cut(stream: ReconnectingAsrStream) -> bool:
+    """Reset the connection under the stream; whether there was one."""
     assert stream.socket is not None
     transport = stream.socket.transport
-    if not transport.is_closing():
-        # A linger of no seconds: what is on its way is dropped, and the server gets RST instead of FIN.
-        transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        transport.abort()
+    if transport.is_closing():
+        return False
+    # A linger of no seconds: what is on its way is dropped, and the server gets RST instead of FIN.
+    transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    transport.abort()
+    return True
 
 
 async def hear(speech: Speech, url: str, cuts: list[float]) -> Heard:
@@ -149,8 +151,8 @@ async def hear(speech: Speech, url: str, cuts: list[float]) -> Heard:
                 await stream.send(stream.protocol.audio(frame))
                 while due_cuts and due_cuts[0] <= sent:
                     due_cuts.pop(0)
-                    cut_at.append(time.monotonic())
-                    cut(stream)
+                    if cut(stream):
+                        cut_at.append(time.monotonic())
             await stream.send(stream.protocol.close())
 
         async def listen() -> None:
@@ -180,11 +182,11 @@ def slips_of(said: list[str], heard: Heard) -> list[tuple[Slip, int]]:
     found = []
     for chunk in jiwer.process_words(" ".join(said), " ".join(words) or " ").alignments[0]:
         if chunk.type == "delete":
-            for place in range(chunk.ref_start_idx, chunk.ref_end_idx):
-                found.append((Slip("lost", place, said[place]), chunk.hyp_start_idx))
+            places = range(chunk.ref_start_idx, chunk.ref_end_idx)
+            found += [(Slip("lost", place, said[place]), chunk.hyp_start_idx) for place in places]
         elif chunk.type == "insert":
-            for place in range(chunk.hyp_start_idx, chunk.hyp_end_idx):
-                found.append((Slip("doubled", chunk.ref_start_idx, words[place]), place))
+            places = range(chunk.hyp_start_idx, chunk.hyp_end_idx)
+            found += [(Slip("doubled", chunk.ref_start_idx, words[place]), place) for place in places]
     return found
 
 
@@ -259,6 +261,7 @@ def table(result: Result) -> str:
     assert result.wer_alone is not None
     assert result.wer_cut is not None
     away = f"{percentile(result.away_s, 0.5) or 0:.2f} / {max(result.away_s, default=0):.2f} s"
+    apart = f"p95 {(percentile(result.time_apart_s, 0.95) or 0) * 1000:.0f} ms apart"
     rows = [
         ("connections cut", f"{result.drops}"),
         ("WER left alone", f"{result.wer_alone.wer_percent:.2f} % ({result.wer_alone.told})"),
@@ -267,7 +270,7 @@ def table(result: Result) -> str:
         ("audio heard twice / not heard, places", f"{len(result.heard_twice)} / {len(result.uncovered)}"),
         (
             f"finals at the same times within {SAME_TIME_S * 1000:.0f} ms",
-            f"{result.same_finals} of {result.finals}; p95 {(percentile(result.time_apart_s, 0.95) or 0) * 1000:.0f} ms",
+            f"{result.same_finals} of {result.finals}; {apart}",
         ),
         ("promises of the protocol broken", f"{len(result.broken)}"),
         ("cut to ready again, p50 / worst", away),
