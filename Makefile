@@ -68,7 +68,7 @@ clean: ## remove .venv, .rivals and caches; the stack, its models and .env stay
 	@rm -rf .venv .rivals .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: bench-asr bench-asr-accuracy bench-asr-false-text bench-asr-hotwords bench-asr-long bench-tts-first-audio
+.PHONY: $(shell grep -ohE "^bench-[a-z0-9-]+" Makefile)
 bench-asr: venv ## final latency by live speakers, beside the rivals: SPEECH=folder ARGS="--quick"
 	@$(PYTHON_RUN) benchmarks.asr_speakers $(SPEECH) $(ARGS)
 bench-asr-accuracy: venv ## word error rate beside faster-whisper's: SPEECH=folder with manifest.jsonl
@@ -79,5 +79,7 @@ bench-asr-hotwords: venv ## rare names with and without hotwords, beside faster-
 	@$(PYTHON_RUN) benchmarks.asr_hotwords
 bench-asr-long: venv ## memory and clock of long streams: SPEECH=folder with manifest.jsonl
 	@$(PYTHON_RUN) benchmarks.asr_long $(SPEECH)
+bench-asr-reconnect: venv ## words of streams whose connections are cut, beside undisturbed ones: SPEECH=folder
+	@$(PYTHON_RUN) benchmarks.asr_reconnect $(SPEECH)
 bench-tts-first-audio: venv ## time to first audio beside piper-tts's own
 	@$(PYTHON_RUN) benchmarks.tts_first_audio

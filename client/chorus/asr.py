@@ -38,7 +38,8 @@ class AsrProtocol(StreamProtocol[Event]):
         """How much had been sent at each `reset` that is not answered."""
         self._finalizes: deque[int] = deque()
         """The same of `finalize`."""
-        self._audio_refused = False
+        self.audio_refused = False
+        """Whether the server did not take some of what was sent: where its clock stands is then not known."""
         self._open: int | None = None
         """The utterance being spoken."""
         self._due: deque[int] = deque()
@@ -48,6 +49,8 @@ class AsrProtocol(StreamProtocol[Event]):
         self._stable_due: dict[int, str] = {}
         self._reset_to = 0
         """Bytes before this position were dropped on request."""
+        self._reset_after = 0
+        """Utterances that had begun at that request."""
         self._dropped_seconds = 0.0
         self.finals: list[wire.Final] = []
         """Of utterances, in order; the empty answers to `finalize` are not among them."""
@@ -75,6 +78,25 @@ class AsrProtocol(StreamProtocol[Event]):
         """Seconds on the stream's clock up to which every word is final: the newest final's end."""
         return self.finals[-1].end_time if self.finals else float(self.settings.get("start_offset_s", 0.0))
 
+    @property
+    def settled(self) -> int:
+        """So many utterances, from the first on, have their finals or were dropped."""
+        pending = self._due[0] if self._due else self._open
+        return self._started if pending is None else pending - 1
+
+    @property
+    def resume_point(self) -> float:
+        """Seconds on the stream's clock from which a reconnect must send the audio again.
+
+        That is the commit point, or where the newest `reset` was asked if no words from before it are still due.
+        """
+        return self._time(self._resume_position())
+
+    @property
+    def resend_position(self) -> int:
+        """The byte of the audio sent before which nothing would be sent again."""
+        return max(self._resume_position(), self._sent.start)
+
     def audio(self, data: bytes) -> bytes:
         """The frame for some audio, cut anywhere; it is counted, and kept for a reconnect."""
         self._sent.append(data)
@@ -93,10 +115,10 @@ class AsrProtocol(StreamProtocol[Event]):
     def to_resend(self) -> tuple[float, list[bytes]]:
         """For a reconnect: the new stream's `start_offset_s`, and the audio to send it first.
 
-        That is everything after the commit point and after what `reset` dropped. Where the bound on kept audio was
-        hit, the offset is later than that, and what lies between is lost.
+        That is everything after `resume_point`. Where the bound on kept audio was hit, the offset is later than
+        that, and what lies between is lost.
         """
-        begin, frames = self._sent.after(max(self._position(self.commit_point), self._reset_to))
+        begin, frames = self._sent.after(self._resume_position())
         cut = -begin % self._format()[0]  # a frame that was forgotten may have ended within a sample
         while frames and cut >= len(frames[0]):
             begin, cut = begin + len(frames[0]), cut - len(frames.pop(0))
@@ -135,7 +157,7 @@ class AsrProtocol(StreamProtocol[Event]):
             case wire.Done():
                 self._on_done(message)
             case Error(code="unsupported_audio"):
-                self._audio_refused = True  # some of what was sent does not count
+                self.audio_refused = True  # some of what was sent does not count
 
     def _on_start(self, start: wire.SpeechStart) -> None:
         if start.utterance != self._started + 1:
@@ -188,7 +210,7 @@ class AsrProtocol(StreamProtocol[Event]):
         self._open = None
         self._dropped_seconds += reset.dropped_seconds
         if self._resets:
-            self._reset_to = self._resets.popleft()
+            self._reset_to, self._reset_after = self._resets.popleft(), self._started
 
     def _on_done(self, done: wire.Done) -> None:
         self.done = done
@@ -203,13 +225,18 @@ class AsrProtocol(StreamProtocol[Event]):
             self._violated(f"{len(self._finalizes)} finalize and {len(self._resets)} reset were not answered")
         frame_bytes, rate = self._format()
         sent = self._sent.end // frame_bytes / rate
-        if self._sent.end and not self._audio_refused and abs(done.audio_seconds - sent) > TOLERANCE_S:
+        if self._sent.end and not self.audio_refused and abs(done.audio_seconds - sent) > TOLERANCE_S:
             self._violated(f"done counts {done.audio_seconds} s of audio, {sent:.3f} s were sent")
         if abs(done.dropped_seconds - self._dropped_seconds) > TOTALS_TOLERANCE_S:
             self._violated(f"{done.dropped_seconds} s dropped in all, {self._dropped_seconds:.3f} s told before")
         speech = math.fsum(final.end_time - final.start_time for final in self.finals)
         if abs(done.speech_seconds - speech) > TOTALS_TOLERANCE_S:
             self._violated(f"{done.speech_seconds} s of speech in all, the finals span {speech:.3f} s")
+
+    def _resume_position(self) -> int:
+        commit = self._position(self.commit_point)
+        words_due_before_reset = self._due and self._due[0] <= self._reset_after
+        return commit if words_due_before_reset else max(commit, self._reset_to)
 
     def _format(self) -> tuple[int, int]:
         """Bytes of one sample of all channels, and samples a second, of the audio sent."""

@@ -8,12 +8,15 @@ from dataclasses import dataclass
 from time import monotonic
 from typing import Any
 
-from chorus.aio import AsrStream, connect_asr
-from chorus.asr import Event
+from chorus.aio import AsrStream, ReconnectingAsrStream, connect_asr, reconnecting_asr
 from chorus.connect import ASR_URL
+from chorus.reconnect import Event, Resumed
 from chorus.sources import Source
 from chorus.tasks import from_thread, send_and_receive
 from chorus.wire import asr as wire
+
+KEPT_BYTES = 32 * 1024 * 1024
+"""For a reconnect: of a file sent as fast as it is taken, the network's buffers alone hold minutes of audio."""
 
 
 @dataclass
@@ -24,7 +27,7 @@ class Transcription:
     text: str
     finals: list[wire.Final]
     events: list[Event]
-    """Everything the server said, in order, from `ready` to `done`."""
+    """Everything the server said, in order, from `ready` to `done`; with `reconnect` also the client's own events."""
     done: wire.Done
     missing_finals: int
     """Utterances that were neither finished nor dropped."""
@@ -33,6 +36,11 @@ class Transcription:
     seconds_after_end: float
     """From the last sample sent to `done`."""
 
+    @property
+    def lost_seconds(self) -> float:
+        """Audio that no connection could be given once more."""
+        return sum(event.lost_seconds for event in self.events if isinstance(event, Resumed))
+
 
 async def transcribe(
     source: Source,
@@ -40,14 +48,21 @@ async def transcribe(
     *,
     realtime: bool = False,
     strict: bool = True,
+    reconnect: bool = False,
     on_event: Callable[[Event], None] | None = None,
     **settings: Any,
 ) -> Transcription:
     """Stream a source and collect its words, at the speed of speech where `realtime`, else as fast as they are taken.
 
-    `on_event` is called with each event as it comes. Raises `ChorusError`, `OSError`, and what the source raises.
+    With `reconnect` a connection that is lost is not the end. `on_event` is called with each event as it comes.
+    Raises `ChorusError`, `OSError`, and what the source raises.
     """
-    async with connect_asr(url, strict=strict, **source.settings, **settings) as stream:
+    asked = source.settings | settings
+    async with (
+        reconnecting_asr(url, resend_bytes=KEPT_BYTES, strict=strict, **asked)
+        if reconnect
+        else connect_asr(url, strict=strict, **asked)
+    ) as stream:
         protocol = stream.protocol
         assert protocol.ready is not None
         events: list[Event] = [protocol.ready]
@@ -81,7 +96,7 @@ async def transcribe(
         )
 
 
-async def _send_audio(stream: AsrStream, source: Source, realtime: bool) -> None:
+async def _send_audio(stream: AsrStream | ReconnectingAsrStream, source: Source, realtime: bool) -> None:
     started = monotonic()
     sent = 0
     async for frame in _frames(source):

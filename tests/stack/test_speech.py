@@ -12,8 +12,10 @@ import pytest
 import soundfile
 from whisper_normalizer.english import EnglishTextNormalizer
 
-from chorus.aio import connect_asr
+from chorus.aio import connect_asr, reconnecting_asr
+from chorus.reconnect import Resumed
 from chorus.speech import speak
+from chorus.tasks import send_and_receive
 from chorus.wire import asr as wire
 from tests.conftest import DATA
 from tests.stack.conftest import ASR, TTS, scale
@@ -84,6 +86,42 @@ async def test_many_at_once_get_their_own_bytes_and_words() -> None:
         assert min(errors, key=lambda each: errors[each]) == text
         assert errors[text] < 0.35, got
     scale()
+
+
+async def test_a_connection_that_is_lost_costs_no_word() -> None:
+    """Cut in the middle of each of two utterances, the client goes on by itself: the words are an unbroken stream's."""
+    samples, rate = soundfile.read(DATA / "speech" / CLIPS[0]["audio"], dtype="int16")
+    audio = (samples.tobytes() + bytes(2 * rate)) * 2
+    whole, done = await hear(audio, rate)
+    cut: set[int] = set()
+    resumed: list[Resumed] = []
+
+    async with reconnecting_asr(ASR, sample_rate=rate) as stream:
+
+        async def say() -> None:
+            size = rate // 10 * 2
+            for start in range(0, len(audio), size):
+                await stream.send(stream.protocol.audio(audio[start : start + size]))
+                await asyncio.sleep(0.1)
+            await stream.send(stream.protocol.close())
+
+        async def listen() -> None:
+            async for event in stream:
+                if isinstance(event, wire.Partial) and event.utterance not in cut:
+                    cut.add(event.utterance)
+                    assert stream.socket is not None
+                    stream.socket.transport.abort()
+                elif isinstance(event, Resumed):
+                    resumed.append(event)
+
+        await send_and_receive(say(), listen())
+    assert len(resumed) == 2
+    assert resumed[1].time == stream.protocol.finals[0].end_time
+    assert all(each.lost_seconds == 0 for each in resumed)
+    assert words(stream.protocol.text) == words(whole)
+    assert stream.protocol.done is not None
+    assert stream.protocol.done.audio_seconds == pytest.approx(done.audio_seconds, abs=1e-3)
+    assert stream.protocol.done.utterances == done.utterances
 
 
 async def test_the_request_id_reaches_the_answer() -> None:

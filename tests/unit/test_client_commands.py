@@ -247,6 +247,64 @@ async def test_transcribe_tells_of_a_refusal(clip: str, capsys: pytest.CaptureFi
     assert "503 overloaded: full (retry after 7 s)" in capsys.readouterr().err
 
 
+async def test_transcribe_goes_on_over_another_connection(
+    clip: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The words are whole on standard output, the interruption is told beside them; not where it is not wanted."""
+    connections = 0
+
+    async def no_wait(_seconds: float) -> None:
+        pass
+
+    async def go_away_once(_server: Server, socket: ServerConnection) -> None:
+        nonlocal connections
+        connections += 1
+        if connections % 2 == 0:
+            await recognise(Server(), socket)
+            return
+        await say(socket, asr_ready())
+        await Server().hear(socket)
+        await socket.close(1012, "going away")
+
+    monkeypatch.setattr("chorus.aio.sleep", no_wait)
+    async with serving(go_away_once) as server:
+        assert await run("transcribe", clip, "--url", server.url) == 0
+        out, err = capsys.readouterr()
+        assert out == "hello world\n"
+        assert "1012, going away); reconnecting" in err
+        assert "reconnected, going on from second 0.0\n" in err
+        assert await run("transcribe", clip, "--json", "--url", server.url) == 0
+        types = [json.loads(line)["type"] for line in capsys.readouterr().out.splitlines()]
+        assert types[:3] == ["ready", "interrupted", "resumed"]
+        assert await run("transcribe", clip, "--no-reconnect", "--url", server.url) == 1
+        assert "1012" in capsys.readouterr().err
+
+
+async def test_transcribe_tells_of_audio_that_is_lost(
+    clip: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """How much, and by the status: a transcript with a hole is no success."""
+    heard = asyncio.Event()
+
+    async def no_wait(_seconds: float) -> None:
+        pass
+
+    async def hear_and_vanish(_server: Server, socket: ServerConnection) -> None:
+        if heard.is_set():
+            await recognise(Server(), socket)
+            return
+        await say(socket, asr_ready())
+        await Server().hear(socket)
+        heard.set()
+        socket.transport.abort()
+
+    monkeypatch.setattr("chorus.aio.sleep", no_wait)
+    monkeypatch.setattr("chorus.transcription.KEPT_BYTES", len(SECOND) // 2)
+    async with serving(hear_and_vanish) as server:
+        assert await run("transcribe", clip, "--url", server.url) == 1
+    assert "0.5 s of audio are lost" in capsys.readouterr().err
+
+
 async def test_standard_input_can_be_named_once(capsys: pytest.CaptureFixture[str]) -> None:
     """There is only one of it."""
     assert await run("transcribe", "-", "-") == 1

@@ -12,10 +12,11 @@ from typing import Any
 
 import msgspec
 
-from chorus.asr import BYTES_PER_SAMPLE, Event
+from chorus.asr import BYTES_PER_SAMPLE
 from chorus.commands.common import CONTRACT_BROKEN, FAILED, OK, Commands, explain, raw_stdin, warn
 from chorus.connect import ASR_URL
 from chorus.errors import ChorusError, ContractViolation
+from chorus.reconnect import PATIENCE_S, Event, Interrupted, Resumed
 from chorus.sources import Source, from_file, from_pipe
 from chorus.transcription import Transcription, transcribe
 from chorus.wire import asr as wire
@@ -42,13 +43,19 @@ def add(commands: Commands) -> None:
         description="Stream audio to the recognition service and print its words, an utterance a line; of several "
         "files a line each, after the file's name, and a summary.",
         epilog="A microphone: arecord -q -f S16_LE -r 16000 -t raw | chorus transcribe -      "
-        "Exit status: 0 all went well, 1 a stream failed or an utterance got no final, 2 wrong arguments, "
+        "Exit status: 0 all went well, 1 a stream failed, lost audio or got no final, 2 wrong arguments, "
         "3 the server broke the protocol.",
     )
     parser.add_argument("files", nargs="+", metavar="FILE", help="WAV, FLAC, Ogg, MP3 …; - for standard input")
     parser.add_argument("--url", default=ASR_URL, help="the service (default %(default)s)")
     parser.add_argument("--realtime", action="store_true", help="send at the speed of speech, not at the fastest")
     parser.add_argument("--concurrency", type=_positive, default=4, metavar="N", help="files at once (default 4)")
+    parser.add_argument(
+        "--reconnect",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help=f"when a connection is lost, try for {PATIENCE_S:g} s to go on over another",
+    )
     parser.add_argument("--json", action="store_true", help="print every event as a line of JSON")
     raw = parser.add_argument_group("raw samples on standard input (a WAV file tells by itself)")
     raw.add_argument("--rate", type=int, default=16000, metavar="HZ", help="samples a second (default 16000)")
@@ -83,6 +90,7 @@ class _Totals:
     seconds: float = 0.0
     utterances: int = 0
     missing_finals: int = 0
+    lost_seconds: float = 0.0
     violations: list[str] = field(default_factory=list)
     failed: int = 0
 
@@ -91,6 +99,7 @@ class _Totals:
         self.seconds += result.done.audio_seconds
         self.utterances += result.done.utterances
         self.missing_finals += result.missing_finals
+        self.lost_seconds += result.lost_seconds
         self.violations += [f"{result.name}: {what}" for what in result.violations]
 
 
@@ -120,7 +129,7 @@ class _Batch:
             )
         if totals.violations:
             return CONTRACT_BROKEN
-        return FAILED if totals.failed or totals.missing_finals else OK
+        return FAILED if totals.failed or totals.missing_finals or totals.lost_seconds else OK
 
     async def _one(self, name: str, slots: asyncio.Semaphore) -> None:
         async with slots:
@@ -146,6 +155,7 @@ class _Batch:
             self._asked.url,
             realtime=self._asked.realtime,
             strict=False,
+            reconnect=self._asked.reconnect,
             on_event=lambda event: self._show(name, event),
             **settings,
         )
@@ -167,6 +177,12 @@ class _Batch:
         elif isinstance(event, Error) and event.recoverable:
             self._clear()
             warn(f"{name}: {event.code}: {event.message}")
+        elif isinstance(event, Interrupted):
+            self._clear()
+            warn(f"{name}: {event.reason}; reconnecting")
+        elif isinstance(event, Resumed):
+            lost = f"; {event.lost_seconds:.1f} s of audio are lost" if event.lost_seconds else ""
+            warn(f"{name}: reconnected, going on from second {event.time:.1f}{lost}")
 
     def _clear(self) -> None:
         if self._live:
