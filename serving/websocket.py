@@ -1,8 +1,8 @@
-"""uvicorn's WebSocket protocol with what is missing for peers that do not read, or are not being read.
+"""uvicorn's WebSocket protocol with two things added for peers that do not read, or are not being read.
 
 A close waits for the write buffer to drain, which a peer that stopped reading never lets happen: its connection
 would be held for as long as the peer likes, so it can be dropped at once. And a peer whose audio waits unread can
-leave without being noticed, so the kernel can be asked; and its answer to a ping waits behind that audio.
+leave without being noticed, so the kernel can be asked.
 """
 
 from __future__ import annotations
@@ -40,14 +40,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
             self.handshake_complete = True
 
     def keepalive_timeout(self) -> None:
-        """Drop the connection: the close frame of uvicorn's own handler would wait for the dead peer.
-
-        Where the session does not listen, the answer may lie unread behind audio: the peer is asked again.
-        """
-        if self.read_paused and not self._peer_left():
-            self.pong_timer = None
-            self.send_keepalive_ping()
-            return
+        """Drop the connection: the close frame of uvicorn's own handler would wait for the dead peer."""
         super().keepalive_timeout()
         self.transport.abort()
 

@@ -17,7 +17,6 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from serving.run import Replica
 from serving.state import Refusal
-from serving.websocket import WebSocketProtocol
 from tests.conftest import eventually, running
 from tests.unit.fakes import EchoService
 
@@ -201,24 +200,6 @@ async def test_a_client_that_vanishes_frees_its_slot(how: str, paused: bool) -> 
         await eventually(lambda: replica.state.active_connections == 0)
         assert len(service.ended) == 1
         await eventually(lambda: len(asyncio.all_tasks()) <= tasks)
-
-
-async def test_a_stream_that_is_not_being_read_outlives_its_pings(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its answers wait behind the audio that the session does not take yet; that must not cost it the connection."""
-    monkeypatch.setattr("serving.listener.PING_S", 0.05)
-    pings: list[str] = []
-    ping = WebSocketProtocol.send_keepalive_ping
-
-    def counted(protocol: WebSocketProtocol) -> None:
-        pings.append(protocol.scope["path"])
-        ping(protocol)
-
-    monkeypatch.setattr(WebSocketProtocol, "send_keepalive_ping", counted)
-    async with running(EchoService()) as replica, await open_stream(replica) as stream:
-        await stream.send("pause")
-        await stream.send(b"unheard")
-        await eventually(lambda: len(pings) >= 4)
-        assert replica.state.active_connections == 1
 
 
 async def test_sigterm_drains_and_closes_with_1012() -> None:
