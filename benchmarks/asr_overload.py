@@ -3,7 +3,7 @@
     python -m benchmarks.asr_overload [FOLDER] [--speakers 48] [--seconds 60]
 
 Starts a replica of its own on every core, twice. All speakers arrive within a few seconds and say clips back to back,
-as in `benchmarks.asr_speakers`; nobody who is refused comes again. Before and after the crowd one speaker is alone.
+with 1.2 s between; nobody who is refused comes again. Before and after the crowd one speaker is alone.
 
 With `ASR_ADMIT_P95_MS=2000` those who were let in must get their finals in time, and everybody else a 503 with
 `Retry-After` before the upgrade. With 0 everybody is let in and served late. Either way nothing may be lost, and soon
@@ -24,7 +24,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from benchmarks import machine
-from benchmarks.asr_speakers import Heard, speak
+from benchmarks.live import Heard, speak
 from benchmarks.replica import Replica
 from benchmarks.speech import CLIPS, PAUSE_S, SAMPLE_RATE, Clip, Speech, percentile, read, read_manifest, speeches
 from chorus.errors import ChorusError, Refused
@@ -154,7 +154,7 @@ async def measure(told: list[Speech], clip: Clip, admit_p95_ms: int) -> Run:
         admit_p95_ms=admit_p95_ms,
         came=len(told),
         admitted=len(crowd.admitted) + len(crowd.failed),
-        clips=sum(len(heard.said) for heard in crowd.admitted),
+        clips=len(latencies) + sum(heard.uncovered for heard in crowd.admitted),
         covered=len(latencies),
         p50=percentile(latencies, 0.5),
         p95=percentile(latencies, 0.95),

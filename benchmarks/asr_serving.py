@@ -42,7 +42,6 @@ from websockets.uri import parse_uri
 from asr.endpointer import Endpointer, SpeechEnded, SpeechStarted
 from asr.vad import HOP, SileroVad
 from benchmarks import machine
-from benchmarks.asr_speakers import read_metrics
 from benchmarks.replica import ROOT, Replica
 from benchmarks.speech import CLIPS, SAMPLE_RATE, Pcm, percentile, read_manifest, speeches
 from chorus.asr import AsrProtocol
@@ -234,13 +233,13 @@ async def measure(replica: Replica, audio: list[Pcm], foretold: list[list[Decisi
             await caller.ready.wait()
         for payload in payloads:
             caller.contract.audio(payload)
-    before, cpu = read_metrics(replica.metrics_url, buckets=True), time.process_time()
+    before, cpu = replica.metrics(), time.process_time()
     begin = time.monotonic() + 1.0
     await asyncio.sleep(0.9)
     late = await send_all(callers, begin)
     spent = time.monotonic() - begin
     client_cpu = (time.process_time() - cpu) / spent
-    after = read_metrics(replica.metrics_url, buckets=True)
+    after = replica.metrics()
     change = {name: value - before.get(name, 0.0) for name, value in after.items()}
     for caller in callers:
         caller.close()

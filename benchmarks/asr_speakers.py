@@ -117,15 +117,15 @@ def _first_partials(arrived: Iterable[tuple[float, Event]], started: float) -> l
     return list(seen.values())
 
 
-def read_metrics(url: str, *, buckets: bool = False) -> Metrics:
-    """A replica's counters now, those of histograms' buckets where asked. Raises `OSError`."""
+def read_metrics(url: str) -> Metrics:
+    """A replica's counters now. Raises `OSError`."""
     with urllib.request.urlopen(url, timeout=10) as answer:
         text = answer.read().decode()
     return {
         ",".join((sample.name, *sample.labels.values())): sample.value
         for family in text_string_to_metric_families(text)
         for sample in family.samples
-        if buckets or not sample.name.endswith("_bucket")
+        if not sample.name.endswith("_bucket")
     }
 
 

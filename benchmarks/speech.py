@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from bisect import bisect_right
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,11 +15,17 @@ import numpy.typing as npt
 import soundfile
 from whisper_normalizer.english import EnglishTextNormalizer  # type: ignore[import-untyped]
 
+from chorus.wire.asr import Final
+
 CLIPS = Path(__file__).resolve().parents[1] / "tests" / "data" / "speech"
 SAMPLE_RATE = 16000
 """Hz, of every clip."""
 PAUSE_S = 1.2
 """Silence between two clips of a speaker."""
+BETWEEN_S = PAUSE_S / 2
+"""A final that begins so shortly before a clip tells of that clip: utterances begin a little before their speech."""
+COVERS_S = 0.3
+"""A final covers a clip's last sound if it ends at most so much before it: what is barely audible may be silence."""
 AUDIBLE_DB = 30
 """Sound so far below a clip's loud parts, and less, is its silence."""
 
@@ -40,6 +47,8 @@ class Spoken:
     clip: Clip
     start: float
     """Where the file begins."""
+    speech_start: float
+    """Where its first audible sound begins."""
     speech_end: float
     """Where its last audible sound ends."""
     end: float
@@ -88,13 +97,20 @@ def read(clip: Clip) -> Pcm:
     return samples
 
 
-def speech_end(samples: Pcm) -> float:
-    """Second at which the last audible sound ends, to 10 ms."""
+def audible(samples: Pcm) -> tuple[float, float]:
+    """Seconds at which the first audible sound begins and the last one ends, to 10 ms."""
     frame = SAMPLE_RATE // 100
     count = len(samples) // frame
     power = (samples[: count * frame].reshape(count, frame).astype(np.float32) ** 2).mean(axis=1)
-    audible = np.flatnonzero(power > np.percentile(power, 95) * 10 ** (-AUDIBLE_DB / 10))
-    return float((audible[-1] + 1) * frame / SAMPLE_RATE)
+    loud = np.flatnonzero(power > np.percentile(power, 95) * 10 ** (-AUDIBLE_DB / 10))
+    return float(loud[0] * frame / SAMPLE_RATE), float((loud[-1] + 1) * frame / SAMPLE_RATE)
+
+
+def spoken_at(position: int, clip: Clip, samples: Pcm) -> Spoken:
+    """A clip whose first sample is that of the stream."""
+    start = position / SAMPLE_RATE
+    first, last = audible(samples)
+    return Spoken(clip, start, start + first, start + last, start + len(samples) / SAMPLE_RATE)
 
 
 def speeches(clips: list[Clip], speakers: int, utterances: int, *, pause_s: float = PAUSE_S) -> list[Speech]:
@@ -109,12 +125,27 @@ def speeches(clips: list[Clip], speakers: int, utterances: int, *, pause_s: floa
         for turn in range(each):
             clip = order[turn % len(order)]
             samples = recorded[clip.path]
-            start = position / SAMPLE_RATE
-            spoken.append(Spoken(clip, start, start + speech_end(samples), start + len(samples) / SAMPLE_RATE))
+            spoken.append(spoken_at(position, clip, samples))
             parts += [samples, pause]
             position += len(samples) + len(pause)
         result.append(Speech(spoken, np.concatenate(parts)))
     return result
+
+
+def finals_of(spoken: list[Spoken], finals: Iterable[Final]) -> list[list[Final]]:
+    """Of each clip the finals that tell of it; both come in the order of their times."""
+    begins = [each.start - BETWEEN_S for each in spoken]
+    found: list[list[Final]] = [[] for _ in spoken]
+    for final in finals:
+        turn = bisect_right(begins, final.start_time) - 1
+        if turn >= 0:
+            found[turn].append(final)
+    return found
+
+
+def covers(final: Final, spoken: Spoken) -> bool:
+    """Whether a final that tells of a clip goes on to its end."""
+    return final.end_time >= spoken.speech_end - COVERS_S
 
 
 def errors_of(said: Iterable[str], heard: Iterable[str]) -> Errors:
