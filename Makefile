@@ -75,3 +75,10 @@ bench-asr-speakers: venv ## latency of finals by the number of live speakers: SP
 	@$(PYTHON_RUN) benchmarks.asr_speakers $(SPEECH)
 bench-tts-first-audio: venv ## time to first audio beside piper-tts's own
 	@$(PYTHON_RUN) benchmarks.tts_first_audio
+.PHONY: bench-asr-overload bench-serving bench-gpu
+bench-asr-overload: venv ## twice as many speakers as can be served, with and without admission: SPEECH=folder
+	@$(PYTHON_RUN) benchmarks.asr_overload $(SPEECH) $(ARGS)
+bench-serving: venv ## the serving layer by itself: delay of 100 and 200 live streams on one core
+	@$(PYTHON_RUN) benchmarks.asr_serving $(SPEECH) $(ARGS)
+bench-gpu: venv ## latency, throughput, memory and live streams of one GPU, without Docker: ARGS=--dry-run tries it on a CPU
+	@$(PYTHON_RUN) benchmarks.gpu $(SPEECH) $(ARGS)
