@@ -83,3 +83,9 @@ bench-asr-reconnect: venv ## words of streams whose connections are cut, beside 
 	@$(PYTHON_RUN) benchmarks.asr_reconnect $(SPEECH)
 bench-tts-first-audio: venv ## time to first audio beside piper-tts's own
 	@$(PYTHON_RUN) benchmarks.tts_first_audio
+bench-asr-overload: venv ## twice as many speakers as can be served, with and without admission: SPEECH=folder
+	@$(PYTHON_RUN) benchmarks.asr_overload $(SPEECH) $(ARGS)
+bench-serving: venv ## the serving layer by itself: delay of 100 and 200 live streams on one core
+	@$(PYTHON_RUN) benchmarks.asr_serving $(SPEECH) $(ARGS)
+bench-gpu: venv ## latency, throughput, memory and live streams of one GPU, without Docker: ARGS=--dry-run tries it on a CPU
+	@$(PYTHON_RUN) benchmarks.gpu $(SPEECH) $(ARGS)

@@ -20,6 +20,12 @@ log = logging.getLogger(__name__)
 
 Probabilities = npt.NDArray[np.float32]
 
+GATHER_S = 0.004
+"""The model is called at most this often, so that a call scores what has come of many streams: a call for one hop
+costs half as much as a call for four."""
+MUCH = 8
+"""Hops, or pieces of audio, of one stream that wait at once: more than live speech brings, so it need not pace."""
+
 
 class VoiceModel(Protocol):
     """What the detector needs of a voice activity model; `asr.vad` is the real one."""
@@ -58,6 +64,8 @@ class Detector(Worker):
         self._post = post
         self._metrics = metrics
         self._waiting: dict[DetectorStream, None] = {}
+        self._called = 0.0
+        """Monotonic seconds of the newest call's start."""
 
     def new_stream(self) -> DetectorStream:
         """A place for a new stream."""
@@ -85,8 +93,14 @@ class Detector(Worker):
                     self._changed.wait()
                 if self._stopping:
                     return
+                behind = any(len(s.tasks) > MUCH or len(s.tasks[0].hops) > MUCH for s in self._waiting)
+            if not behind:
+                time.sleep(max(0.0, self._called + GATHER_S - time.monotonic()))
+            with self._changed:
                 turn = [(stream, stream.tasks[0]) for stream in self._waiting]
-            self._score(turn)
+            if turn:
+                self._called = time.monotonic()
+                self._score(turn)
 
     def _score(self, turn: list[tuple[DetectorStream, _Task]]) -> None:
         hops = np.stack([task.hops[len(task.scores)] for _, task in turn])

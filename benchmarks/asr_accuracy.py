@@ -183,8 +183,8 @@ def report(
         f"- {streamed.utterances} utterances, {streamed.missing_finals} without a final; "
         f"{len(streamed.violations)} promises of the protocol broken; {len(streamed.failed)} streams failed",
         f"- end of utterance decided to final queued, p50 / p95: {decode}; last sample to done: {tail}",
-        f"- encoder: {_encoder_of_finals(streamed):.1f} s for finals, those decoded again and those asked for at a pause "
-        f"that was not the end included, and {streamed.encoder_s['partial']:.1f} s for partials, each of one thread",
+        f"- encoder: {_encoder_of_finals(streamed):.1f} s for finals, those decoded again and those asked for in vain "
+        f"at a pause included, and {streamed.encoder_s['partial']:.1f} s for partials; of one thread",
         *(
             f"- faster-whisper beam {whole.beam}: {whole.real_time_factor:.3f} s of computing for a second of audio; "
             f"encoder: {whole.encoder_s:.1f} s of {whole.threads} threads"

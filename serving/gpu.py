@@ -9,15 +9,15 @@ log = logging.getLogger(__name__)
 
 
 class Gpu:
-    """The first GPU that the container sees; there is exactly one, by the device reservation."""
+    """One GPU. A container sees exactly one, by the device reservation."""
 
-    def __init__(self) -> None:
-        """Raises `pynvml.NVMLError` where there is no driver or no device."""
+    def __init__(self, index: int = 0) -> None:
+        """Raises `pynvml.NVMLError` where there is no driver or no such device."""
         import pynvml
 
         self._nvml = pynvml
         pynvml.nvmlInit()
-        self._handle = pynvml.nvmlDeviceGetHandleByIndex(0)
+        self._handle = pynvml.nvmlDeviceGetHandleByIndex(index)
         name = pynvml.nvmlDeviceGetName(self._handle)
         self.name = name.decode() if isinstance(name, bytes) else str(name)
 
