@@ -24,7 +24,7 @@ FRAME = 160
 """Samples between two frames, 10 ms."""
 FULL_WINDOW = 3000
 """Frames of the 30 s window that Whisper was trained on."""
-SILENCE = -10.0
+SILENT = -10.0
 """Raw log10 mel of true silence."""
 
 
@@ -78,7 +78,7 @@ def frames_that_see(samples: Samples) -> int:
 
 def window(raw: Mel, frames: int) -> Mel:
     """Raw log-mel as the model wants it: filled up with silence to `frames`, clamped and scaled."""
-    filled = np.full((raw.shape[0], frames), SILENCE, np.float32)
+    filled = np.full((raw.shape[0], frames), SILENT, np.float32)
     filled[:, : raw.shape[1]] = raw[:, :frames]
     clamped = np.maximum(filled, filled.max() - 8.0)
     scaled: Mel = (clamped + 4.0) / 4.0

@@ -21,10 +21,13 @@ import numpy.typing as npt
 import tokenizers
 
 from asr.engine import SAMPLE_RATE, Request, Transcript, Word
-from asr.mel import FRAME, FULL_WINDOW, LogMel, Mel, MelCache, raw_log_mel, window
+from asr.mel import FRAME, FULL_WINDOW, SILENT, LogMel, Mel, MelCache, raw_log_mel, window
 from asr.repetition import repeats_itself
 from asr.words import group_tokens, snug, timed
 
+LEAD = 30
+"""Frames of silence before an utterance in its window: one that begins with its first sample, as a stream may, is
+heard wrongly without."""
 PADDING = 200
 """Frames of silence after an utterance in its window, 2 s."""
 KEPT_PADDING = 100
@@ -174,7 +177,7 @@ class WhisperEngine:
         return [_transcript(item) for item in items]
 
     def _features(self, request: Request) -> Mel:
-        return (request.features or MelCache()).frames(request.samples, self._bands, self._log_mel)
+        return _led((request.features or MelCache()).frames(request.samples, self._bands, self._log_mel))
 
     def _decode_partials(self, items: list[_Item]) -> None:
         beam_size = min(PARTIAL_BEAM, self._beam_size)
@@ -231,7 +234,7 @@ class WhisperEngine:
         context = item.request.context
         assert context is not None
         samples = np.concatenate((context.samples, item.request.samples))
-        mel = self._log_mel(samples, self._bands, 0)
+        mel = _led(self._log_mel(samples, self._bands, 0))
         return _Item(item.request, mel, forced=context.text, forced_samples=len(context.samples))
 
     def _decode(
@@ -339,7 +342,7 @@ class WhisperEngine:
                 ctranslate2.StorageView.from_array(np.stack([item.seen for item in group])),
                 [self._sot, *asked],
                 [[*before, *item.hypothesis.tokens] for before, item in zip(forced, group, strict=True)],
-                [min(2 * len(item.seen), end // FRAME) for item, end in zip(group, ends, strict=True)],
+                [min(2 * len(item.seen), LEAD + end // FRAME) for item, end in zip(group, ends, strict=True)],
             )
             for item, before, found in zip(group, forced, alignments, strict=True):
                 item.words = self._timed(item, len(before), found)
@@ -356,7 +359,7 @@ class WhisperEngine:
             words,
             [(token - forced, state) for token, state in found.alignments],
             found.text_token_probs[forced:],
-            skip=item.forced_samples / SAMPLE_RATE,
+            skip=(LEAD * FRAME + item.forced_samples) / SAMPLE_RATE,
             seconds=len(samples) / SAMPLE_RATE,
         )
         return snug(found_words, samples)
@@ -412,6 +415,11 @@ class WhisperEngine:
         if number is None:
             raise ValueError(f"the model's tokenizer has no token {name}")
         return number
+
+
+def _led(mel: Mel) -> Mel:
+    """Raw log-mel with the silence of `LEAD` before it."""
+    return np.concatenate((np.full((mel.shape[0], LEAD), SILENT, np.float32), mel), axis=1)
 
 
 def _transcript(item: _Item) -> Transcript:

@@ -23,6 +23,7 @@ from serving.app import create_apps
 from serving.gpu import open_gpu
 from serving.listener import Listener
 from serving.logs import configure_logging, fields
+from serving.memory import keep_trimmed
 from serving.service import Service
 from serving.settings import ServiceSettings
 from serving.state import ReplicaState, Status
@@ -59,8 +60,10 @@ class Replica:
                 await self._set_status("ok")
                 log.info("serving", extra=fields(port=self.stream_listener.port, **self.service.describe()))
                 watch = asyncio.create_task(self._watch_engine(), name="watch engine")
+                trim = asyncio.create_task(keep_trimmed(), name="trim memory")
                 await ending
                 watch.cancel()
+                trim.cancel()
                 await self._drain()
         finally:
             loading.cancel()
