@@ -104,7 +104,8 @@ class Scheduler(Worker):
         self._idle = 0
         """Threads that look for work."""
         self._load = Load(workers)
-        self._needed = Load(workers)
+        self._spent_s = 0.0
+        """Seconds of the threads in finals and speculations."""
         self._partials_running = 0
 
     def submit(self, job: Job) -> None:
@@ -143,9 +144,9 @@ class Scheduler(Worker):
         """Jobs that wait."""
         return len(self._finals) + len(self._speculations) + len(self._partials)
 
-    def need(self) -> float:
-        """Share of the threads' time that finals and speculations took lately."""
-        return self._needed.share()
+    def spent_s(self) -> float:
+        """Seconds of all threads' time that finals and speculations have taken so far."""
+        return self._spent_s / self._workers
 
     def oldest_wait_s(self) -> float:
         """How long the final that waits longest has waited."""
@@ -220,7 +221,7 @@ class Scheduler(Worker):
         with self._changed:
             self._load.add(time.monotonic() - started)
             if kind is not Kind.PARTIAL:
-                self._needed.add(time.monotonic() - started)
+                self._spent_s += time.monotonic() - started
             else:
                 self._partials_running -= 1
                 self._changed.notify()

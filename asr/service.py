@@ -80,7 +80,7 @@ class AsrService:
             metrics=self._metrics,
         )
         self._admission = Admission(
-            self.settings.admit_p95_ms, need=self._scheduler.need, oldest_wait_s=self._scheduler.oldest_wait_s
+            self.settings.admit_p95_ms, spent_s=self._scheduler.spent_s, oldest_wait_s=self._scheduler.oldest_wait_s
         )
         self._detector.start()
         self._scheduler.start()

@@ -543,7 +543,7 @@ class AsrSession:
         end = cast(int, utterance.end)
         latency = time.monotonic() - utterance.decided
         self._metrics.final_latency.observe(latency)
-        self._admission.observe(latency)
+        self._admission.observe(self, latency, _length(utterance) / SAMPLE_RATE)
         self._metrics.speech_to_final.observe(latency + utterance.silence / SAMPLE_RATE)
         self._metrics.utterances.labels("words" if transcript.text else "empty").inc()
         self._connection.send(

@@ -139,12 +139,15 @@ class Caller(asyncio.Protocol):
     def connection_lost(self, error: Exception | None) -> None:
         """Nothing more will come."""
         if not self.contract.finished:
-            self.contract.violations.append(f"lost before done: {error}")
+            why = error or self.contract.failure or self._protocol.close_code
+            self.contract.violations.append(f"lost before done: {why}")
         self.ready.set()
         self.ended.set()
 
     def close(self) -> None:
         """Ask for what is still due."""
+        if self.ended.is_set():
+            return
         self._protocol.send_text(self.contract.close().encode())
         self._flush()
 
@@ -197,7 +200,8 @@ async def send_all(callers: list[Caller], begin: float) -> list[float]:
     for due, index, number in plan:
         while (wait := due - time.monotonic()) > 0:
             await asyncio.sleep(wait)
-        callers[index].transport.write(callers[index].frames[number])
+        if not callers[index].ended.is_set():  # else it has its complaint, and the others go on
+            callers[index].transport.write(callers[index].frames[number])
         late.append(time.monotonic() - due)
     return late
 
@@ -231,6 +235,8 @@ async def measure(replica: Replica, audio: list[Pcm], foretold: list[list[Decisi
         callers.append(caller)
         async with asyncio.timeout(ANSWER_S):
             await caller.ready.wait()
+        if caller.ended.is_set():
+            raise SystemExit(f"no stream: {caller.contract.violations[-1]}")
         for payload in payloads:
             caller.contract.audio(payload)
     before, cpu = replica.metrics(), time.process_time()

@@ -17,6 +17,7 @@ class InstantEngine:
     """Hears the same word in everything."""
 
     languages = frozenset({"en"})
+    tasks = frozenset({"transcribe"})
 
     def transcribe(self, requests: list[Request]) -> list[Transcript]:
         """That word, for each request."""

@@ -51,7 +51,7 @@ class Bench:
             check=self.check,
             detector=self.detector,
             scheduler=self.scheduler,
-            admission=Admission(0, need=self.scheduler.need, oldest_wait_s=self.scheduler.oldest_wait_s),
+            admission=Admission(0, spent_s=self.scheduler.spent_s, oldest_wait_s=self.scheduler.oldest_wait_s),
             metrics=metrics,
         )
         self.session.start()
