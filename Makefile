@@ -68,7 +68,8 @@ clean: ## remove .venv, .rivals and caches; the stack, its models and .env stay
 	@rm -rf .venv .rivals .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: $(shell grep -ohE "^bench-[a-z0-9-]+" Makefile)
+.PHONY: bench-asr bench-asr-accuracy bench-asr-false-text bench-asr-hotwords bench-asr-long bench-asr-reconnect
+.PHONY: bench-tts-first-audio bench-asr-overload bench-serving bench-gpu
 bench-asr: venv ## final latency by live speakers, beside the rivals: SPEECH=folder ARGS="--quick"
 	@$(PYTHON_RUN) benchmarks.asr_speakers $(SPEECH) $(ARGS)
 bench-asr-accuracy: venv ## word error rate beside faster-whisper's: SPEECH=folder with manifest.jsonl

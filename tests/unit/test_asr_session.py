@@ -375,7 +375,7 @@ async def test_close_within_a_pause_says_done_once(bench: Bench) -> None:
     """The final is there already; `done` comes after it, and nothing after `done`."""
     bench.hear(2, loud=True)
     bench.hear(0.3, loud=False)
-    await bench.until(wire.Partial)
+    await eventually(lambda: any(partial.end_time > 2.1 for partial in bench.connection.of(wire.Partial)))
     bench.say("close")
     await bench.until(wire.Done)
     await asyncio.sleep(0.05)
@@ -394,7 +394,7 @@ async def test_adaptive_endpointing_waits_by_what_was_said(text: str, ends_after
     try:
         bench.hear(2, loud=True)
         bench.hear(0.256, loud=False)  # a pause is told after 192 ms
-        await bench.until(wire.Partial)
+        await eventually(lambda: any(partial.end_time > 2.1 for partial in bench.connection.of(wire.Partial)))
         bench.hear(ends_after - 0.256 - 0.04, loud=False)
         await eventually(lambda: bench.session._scored == bench.session._submitted)
         assert not bench.connection.of(wire.SpeechEnd)
