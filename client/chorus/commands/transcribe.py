@@ -24,8 +24,10 @@ from chorus.wire.common import Error
 
 SETTINGS = (
     "language",
+    "task",
     "prompt",
     "hotwords",
+    "endpointing",
     "endpointing_ms",
     "vad_threshold",
     "max_utterance_s",
@@ -65,6 +67,12 @@ def add(commands: Commands) -> None:
     stream.add_argument("--language", metavar="CODE", help="en, de … or auto")
     stream.add_argument("--prompt", metavar="TEXT", help="text that the speech is likely to continue")
     stream.add_argument("--hotwords", metavar="WORDS", help="names and rare words to expect, by commas")
+    stream.add_argument(
+        "--task", choices=("transcribe", "translate"), help="translate: write English, whatever is said"
+    )
+    stream.add_argument(
+        "--endpointing", choices=("fixed", "adaptive"), help="adaptive: wait less where the words read as finished"
+    )
     stream.add_argument("--endpointing-ms", type=int, metavar="MS", help="silence that ends an utterance")
     stream.add_argument("--vad-threshold", type=float, metavar="P", help="how sure of speech the detector must be")
     stream.add_argument("--max-utterance-s", type=float, metavar="S", help="longest utterance, 1 to 28")
