@@ -139,12 +139,16 @@ async def test_transcribe_sends_the_settings_it_was_given_and_no_others(clip: st
     async with serving(recognise) as server:
         await run("transcribe", clip, "--url", server.url)
         flags = "--language en --endpointing-ms 300 --no-interim --prompt Chorus --hotwords a,b --vad-threshold .6"
+        flags += " --task translate --endpointing adaptive --word-timestamps"
         await run("transcribe", clip, "--url", server.url, *flags.split(), "--max-utterance-s", "9")
     bare, full = (parse_qs(urlsplit(path).query) for path in server.paths)
     audio = {"encoding": ["pcm_s16le"], "sample_rate": ["16000"], "channels": ["1"]}
     assert bare == audio
     assert full == audio | {
         "language": ["en"],
+        "task": ["translate"],
+        "word_timestamps": ["true"],
+        "endpointing": ["adaptive"],
         "endpointing_ms": ["300"],
         "interim_results": ["false"],
         "prompt": ["Chorus"],
