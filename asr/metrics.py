@@ -57,6 +57,9 @@ class AsrMetrics:
             ["kind"],
             registry=registry,
         )
+        self.encoder_in_vain = Counter(
+            "asr_encoder_in_vain_seconds", "Those of speculations that came to nothing", registry=registry
+        )
         self.real_time_factor = Histogram(
             "asr_real_time_factor",
             "Time of one batch in the engine for a second of its audio",

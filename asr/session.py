@@ -457,10 +457,14 @@ class AsrSession:
         if utterance.speculation is not None:
             self._metrics.speculations.labels("vain").inc()
             self._scheduler.cancel(utterance, Kind.SPECULATION)
+            if utterance.speculation.transcript is not None:
+                self._metrics.encoder_in_vain.inc(utterance.speculation.transcript.encoder_s)
             utterance.speculation = None
 
     def _on_speculation(self, utterance: Utterance, speculation: Speculation, outcome: Transcript | Exception) -> None:
         current = utterance.speculation is speculation
+        if not current and isinstance(outcome, Transcript):
+            self._metrics.encoder_in_vain.inc(outcome.encoder_s)
         if utterance.end is not None:
             if current:
                 self._on_final(utterance, outcome)

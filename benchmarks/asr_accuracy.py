@@ -35,8 +35,13 @@ from chorus.sources import from_file
 from chorus.transcription import Transcription, transcribe
 
 HERE = Path(__file__).resolve().parent
-KINDS = ("final", "speculation", "partial")
-"""What the replica decodes."""
+ENCODER = {
+    "finals": "asr_encoder_seconds_total,final",
+    "speculations": "asr_encoder_seconds_total,speculation",
+    "in vain": "asr_encoder_in_vain_seconds_total",
+    "partials": "asr_encoder_seconds_total,partial",
+}
+"""The replica's counters of its encoder's time; `in vain` are those speculations that did not become finals."""
 BEAMS = (5, 1)
 """Beam sizes of faster-whisper: its default, and greedy."""
 
@@ -113,9 +118,8 @@ async def stream(clips: list[Clip], url: str, metrics_url: str, at_once: int) ->
     await asyncio.gather(*(one(number, clip) for number, clip in enumerate(clips)))
     print(file=sys.stderr)
     after = read_metrics(metrics_url)
-    for kind in KINDS:
-        name = f"asr_encoder_seconds_total,{kind}"
-        found.encoder_s[kind] = round(after.get(name, 0.0) - before.get(name, 0.0), 3)
+    for name, counter in ENCODER.items():
+        found.encoder_s[name] = round(after.get(counter, 0.0) - before.get(counter, 0.0), 3)
     return found
 
 
@@ -183,8 +187,7 @@ def report(
         f"- {streamed.utterances} utterances, {streamed.missing_finals} without a final; "
         f"{len(streamed.violations)} promises of the protocol broken; {len(streamed.failed)} streams failed",
         f"- end of utterance decided to final queued, p50 / p95: {decode}; last sample to done: {tail}",
-        f"- encoder: {_encoder_of_finals(streamed):.1f} s for finals, those decoded again and those asked for in vain "
-        f"at a pause included, and {streamed.encoder_s['partial']:.1f} s for partials; of one thread",
+        f"- {_encoder_in_words(streamed.encoder_s)}",
         *(
             f"- faster-whisper beam {whole.beam}: {whole.real_time_factor:.3f} s of computing for a second of audio; "
             f"encoder: {whole.encoder_s:.1f} s of {whole.threads} threads"
@@ -206,8 +209,12 @@ def report(
     return "\n".join(lines) + "\n", result
 
 
-def _encoder_of_finals(streamed: Streamed) -> float:
-    return sum(seconds for kind, seconds in streamed.encoder_s.items() if kind != "partial")
+def _encoder_in_words(spent: dict[str, float]) -> str:
+    finals = spent["finals"] + spent["speculations"] - spent["in vain"]
+    return (
+        f"encoder: {finals:.1f} s for finals, those decoded again included; beside them {spent['in vain']:.1f} s for "
+        f"finals asked for in vain at a pause, and {spent['partials']:.1f} s for partials; of one thread"
+    )
 
 
 def main() -> int:
