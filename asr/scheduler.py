@@ -107,6 +107,8 @@ class Scheduler(Worker):
         self._spent_s = 0.0
         """Seconds of the threads in finals and speculations."""
         self._partials_running = 0
+        self._partials_at_once = max(1, workers - 1)
+        """Of several threads one is kept for finals, which would otherwise wait for the partials to end."""
 
     def submit(self, job: Job) -> None:
         """Queue a job. A partial or speculation takes the place of the one of its utterance that still waits."""
@@ -189,15 +191,14 @@ class Scheduler(Worker):
         return sorted(jobs, key=lambda job: job.deadline)[: min(fair, self._max_batch)]
 
     def _partial_may_run(self) -> bool:
-        # Of several threads one is kept for finals, which would otherwise wait for the partials to end.
-        return self._partials_running < max(1, self._workers - 1) and self._load.share() < PARTIALS_BELOW
+        return self._partials_running < self._partials_at_once and self._load.share() < PARTIALS_BELOW
 
     def _until_worth_a_look(self) -> float | None:
         """Seconds until what waits may run because the load has sunk; None where only an event can change that."""
         waits = []
         if self._speculations:
             waits.append(self._load.seconds_until(SPECULATIONS_BELOW))
-        if self._partials:
+        if self._partials and self._partials_running < self._partials_at_once:
             waits.append(self._load.seconds_until(PARTIALS_BELOW))
         return min(waits) + 0.001 if waits else None
 

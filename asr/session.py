@@ -286,7 +286,7 @@ class AsrSession:
                     case SpeechStarted():
                         self._start_utterance(event.sample)
                     case SpeechPaused():
-                        self._speculate(event.sample)
+                        self._speculate()
                     case SpeechWentOn() if self._open is not None:
                         self._forget_speculation(self._open)
                     case SpeechEnded():
@@ -392,6 +392,7 @@ class AsrSession:
         self._newest = None
         dropped = 0
         if utterance is not None:
+            self._forget_speculation(utterance)
             self._scheduler.cancel(utterance)
             self._committed = here
             dropped = self._committed - utterance.start
@@ -431,7 +432,7 @@ class AsrSession:
             )
         )
 
-    def _speculate(self, speech_end: int) -> None:
+    def _speculate(self) -> None:
         """The utterance pauses: ask for its final, since most pauses are its end."""
         utterance, end = self._open, self._scored
         if utterance is None:
@@ -445,11 +446,11 @@ class AsrSession:
         job = Job(
             owner=utterance,
             request=self._request(utterance, samples, final=True),
-            deliver=lambda outcome: self._on_speculation(utterance, speculation, outcome),
+            deliver=lambda outcome: self._on_speculation(utterance, end, outcome),
             kind=Kind.SPECULATION,
             deadline=time.monotonic() + wait_s,
         )
-        utterance.speculation = speculation = Speculation(job, end)
+        utterance.speculation = Speculation(job, end)
         self._scheduler.submit(job)
 
     def _forget_speculation(self, utterance: Utterance) -> None:
@@ -461,8 +462,10 @@ class AsrSession:
                 self._metrics.encoder_in_vain.inc(utterance.speculation.transcript.encoder_s)
             utterance.speculation = None
 
-    def _on_speculation(self, utterance: Utterance, speculation: Speculation, outcome: Transcript | Exception) -> None:
-        current = utterance.speculation is speculation
+    def _on_speculation(self, utterance: Utterance, end: int, outcome: Transcript | Exception) -> None:
+        """The final of a pause at which the utterance's audio ended there."""
+        speculation = utterance.speculation
+        current = speculation is not None and speculation.end == end
         if not current and isinstance(outcome, Transcript):
             self._metrics.encoder_in_vain.inc(outcome.encoder_s)
         if utterance.end is not None:
@@ -471,12 +474,12 @@ class AsrSession:
         elif isinstance(outcome, Exception):
             utterance.speculation = None if current else utterance.speculation  # the final will tell
         else:
-            if current:
+            if speculation is not None and current:
                 speculation.transcript = outcome
-                if utterance.settings.endpointing == "adaptive":
+                if utterance is self._open and utterance.settings.endpointing == "adaptive":
                     silence = utterance.settings.endpointing_ms * patience(outcome) / 1000
                     self._endpointer.be_patient(int(silence * SAMPLE_RATE))
-            self._on_partial(utterance, speculation.end, outcome)
+            self._on_partial(utterance, end, outcome)
 
     def _ask_for_partial(self) -> None:
         utterance = self._open
@@ -522,8 +525,12 @@ class AsrSession:
         if isinstance(outcome, Exception):
             self._connection.fail(Internal("recognition failed; resend from the end of the last final"))
             return
-        text = keep_promise(utterance.stable.text, outcome.text)
-        utterance.transcript = replace(outcome, text=text, words=retimed(text, outcome.words))
+        # What led here is of no more use, and the speculation's job would keep the utterance as this keeps the job.
+        utterance.speculation, utterance.features = None, MelCache()
+        text, words = keep_promise(utterance.stable.text, outcome.text), outcome.words
+        if utterance.settings.word_timestamps and text != outcome.text:
+            words = retimed(text, words, len(utterance.samples) / SAMPLE_RATE)
+        utterance.transcript = replace(outcome, text=text, words=words)
         self._send_finals()
         self._pace()
 

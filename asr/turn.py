@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 
 from asr.engine import Transcript
+from asr.words import UNSPACED
 
 FINISHED = 0.6
 """Share of the set silence that ends an utterance which reads as finished."""
@@ -34,9 +35,12 @@ def patience(transcript: Transcript) -> float:
     readings = (transcript.text, *transcript.alternatives)
     ended = sum(_ends(reading) for reading in readings)
     words = _WORD.findall(transcript.text.lower())
-    if not words or _LEADS_ON.fullmatch(words[-1]) or 2 * ended <= len(readings):
+    if not words:
+        return 1.0
+    if _LEADS_ON.fullmatch(words[-1]) or 2 * ended <= len(readings):
         return UNFINISHED
-    if ended == len(readings) and len(words) >= WORDS and transcript.confidence >= SURE:
+    enough = len(words) >= WORDS or transcript.language in UNSPACED
+    if ended == len(readings) and enough and transcript.confidence >= SURE:
         return FINISHED
     return 1.0
 

@@ -326,7 +326,7 @@ class WhisperEngine:
             # The score is divided by the tokens without the end token (length penalty 1), its sum includes it.
             logprob=result.scores[0] * len(ids) / (new + 1),
             no_speech=result.no_speech_prob,
-            capped=new >= item.token_cap,
+            capped=new >= min(item.token_cap, MAX_NEW_TOKENS - forced),
             alternatives=tuple(alternatives),
             tokens=tuple(token for token in ids[forced:] if token < self._eot),
         )

@@ -95,14 +95,13 @@ def snug(words: Sequence[Word], samples: Samples) -> tuple[Word, ...]:
     return tuple(result)
 
 
-def retimed(text: str, words: Sequence[Word]) -> tuple[Word, ...]:
-    """The times of `words` for a text in which some of them were replaced.
+def retimed(text: str, words: Sequence[Word], seconds: float) -> tuple[Word, ...]:
+    """The times of `words`, heard in so many seconds of audio, for a text in which some of them were replaced.
 
     The words in the place of others share their time, by length; those in the place of none take no time.
     """
+    words = words or (Word("", 0.0, seconds, 0.0),)
     told, heard = text.split(), [word.text for word in words]
-    if not words or told == heard:
-        return tuple(words)
     result: list[Word] = []
     for change, begin, end, first, last in SequenceMatcher(None, heard, told, autojunk=False).get_opcodes():
         if change == "equal":

@@ -219,6 +219,7 @@ class ReconnectingAsrProtocol:
             self._recovering = False
             return None
         item = self._outgoing.popleft()
+        self._recovering = self._recovering and bool(self._outgoing)
         if isinstance(item, _Message):
             return self._written_message(item)
         self._unwritten -= len(item)

@@ -74,7 +74,7 @@ HEARD = (Word("grey", 0.0, 0.4, 0.5), Word("honor", 0.4, 1.0, 0.7), Word("bound"
 )
 def test_a_promised_word_takes_the_time_of_what_it_replaces(text: str, starts: list[float]) -> None:
     """In proportion to the words' lengths; the others keep theirs."""
-    words = retimed(text, HEARD)
+    words = retimed(text, HEARD, 1.5)
     assert [word.text for word in words] == text.split()
     assert [word.start for word in words] == pytest.approx(starts, abs=0.01)
     assert words[text.split().index("bound")] == HEARD[2]
@@ -82,6 +82,10 @@ def test_a_promised_word_takes_the_time_of_what_it_replaces(text: str, starts: l
 
 def test_words_before_the_first_that_was_heard_take_no_time() -> None:
     """There is none to give them, and they are told all the same."""
-    words = retimed("so bound", (HEARD[2],))
+    words = retimed("so bound", (HEARD[2],), 1.5)
     assert [(word.text, word.start, word.end) for word in words] == [("so", 1.0, 1.0), ("bound", 1.0, 1.5)]
-    assert retimed("anything", ()) == ()
+
+
+def test_promised_words_share_the_time_where_none_was_heard() -> None:
+    """The final may find nothing where partials promised words."""
+    assert retimed("any thing", (), 1.6) == (Word("any", 0.0, 0.6, 0.0), Word("thing", 0.6, 1.6, 0.0))

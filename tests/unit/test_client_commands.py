@@ -191,11 +191,16 @@ async def test_transcribe_sums_up_several_files(tmp_path: Path, capsys: pytest.C
         path.write_bytes(wav.header("pcm_s16le", 16000, 1, 3200) + bytes(3200))
         names.append(str(path))
     at_once = most = 0
+    two = asyncio.Event()
 
     async def script(_server: Server, socket: ServerConnection) -> None:
         nonlocal at_once, most
         at_once += 1
         most = max(most, at_once)
+        if at_once == 2:
+            two.set()
+        async with asyncio.timeout(10):
+            await two.wait()  # the first is not over before the second has come
         await recognise(Server(), socket)
         at_once -= 1
 
