@@ -16,7 +16,8 @@ from chorus.sources import from_bytes
 from chorus.speech import speak
 from chorus.transcription import transcribe
 
-SENTENCE = "The quick brown fox jumps over the lazy dog, and the sun is shining on the river."
+SENTENCE = "Good morning. The sun is shining on the river, and the children are playing in the garden."
+"""One that can hardly be heard otherwise: "jumps over" and "jumped over" sound alike."""
 SAMPLE_RATE = 16000
 """Hz."""
 PATIENCE_S = 10
