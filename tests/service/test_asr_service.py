@@ -6,6 +6,7 @@ import asyncio
 import json
 
 import jiwer
+import msgspec
 import numpy as np
 import pytest
 import soundfile
@@ -104,8 +105,7 @@ async def test_where_nobody_speaks_there_are_no_words(asr: str, kind: str) -> No
     ("settings", "named"),
     [
         ({"task": "translate"}, "task"),
-        ({"endpointing": "adaptive"}, "endpointing"),
-        ({"word_timestamps": True}, "word_timestamps"),
+        ({"endpointing": "patient"}, "endpointing"),
         ({"language": "fr"}, "language"),
         ({"sample_rate": 7999}, "sample_rate"),
     ],
@@ -117,6 +117,19 @@ async def test_what_is_not_served_is_refused_by_name(asr: str, settings: dict[st
             pass
     assert (refused.value.status, refused.value.code) == (400, "bad_config")
     assert named in refused.value.message
+
+
+async def test_words_have_their_times_and_endpoints_may_adapt(asr: str) -> None:
+    """Both are served by the real models: the words are the text, in order, within their utterance."""
+    data = encode(clip(CLEAR), "pcm_s16le")
+    finals, _ = await hear(asr, data, word_timestamps=True, endpointing="adaptive")
+    assert finals
+    for final in finals:
+        assert not isinstance(final.words, msgspec.UnsetType)
+        assert " ".join(word.word for word in final.words) == final.text
+        starts = [word.start for word in final.words]
+        assert starts == sorted(starts)
+        assert all(final.start_time <= word.start <= word.end <= final.end_time for word in final.words)
 
 
 def memory_mb() -> float:
