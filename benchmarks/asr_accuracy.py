@@ -195,7 +195,6 @@ def report(
         ),
     ]
     result: dict[str, object] = {
-        "machine": machine.describe(),
         "files": len(clips),
         "words": words,
         "model": model,
@@ -245,9 +244,7 @@ def main() -> int:
     wholes = [transcribe_whole(clips, weights, beam) for beam in BEAMS]
     text, result = report(clips, model, streamed, wholes, asked.at_once)
     print(text, end="")
-    asked.output.parent.mkdir(parents=True, exist_ok=True)
-    asked.output.with_suffix(".md").write_text(text, encoding="utf-8")
-    asked.output.with_suffix(".json").write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    machine.write_result(asked.output, text, result)
     if asked.texts:
         heard = [
             {

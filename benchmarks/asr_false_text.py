@@ -301,16 +301,13 @@ def main() -> int:
     compared = compare(speech, ours[count:], theirs[count:])
     text = f"{model}, int8; {machine.in_words()}\n\n{tables(found, compared)}"
     print(text, end="")
-    asked.output.parent.mkdir(parents=True, exist_ok=True)
-    asked.output.with_suffix(".md").write_text(text, encoding="utf-8")
     result = {
-        "machine": machine.describe(),
         "model": model,
         "sounds": [asdict(each) for each in found],
         "speech": [asdict(each) for each in compared],
         "broken": broken,
     }
-    asked.output.with_suffix(".json").write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    machine.write_result(asked.output, text, result)
     if asked.texts:
         kinds = [recording.kind for recording in (*recordings, *sounds)]
         texts = zip(kinds, ours + ours_credulous, theirs + theirs_credulous, strict=True)

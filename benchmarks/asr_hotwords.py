@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import re
 import sys
 from collections.abc import Callable
@@ -152,10 +151,8 @@ def main() -> int:
         ),
     ]
     print("\n".join(lines))
-    asked.output.parent.mkdir(parents=True, exist_ok=True)
-    asked.output.with_suffix(".md").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    result = {"machine": machine.describe(), "model": model, "rows": [asdict(row) for row in rows]}
-    asked.output.with_suffix(".json").write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    text = "\n".join(lines) + "\n"
+    machine.write_result(asked.output, text, {"model": model, "rows": [asdict(row) for row in rows]})
     return 0
 
 

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import random
 import sys
 import time
@@ -308,10 +307,7 @@ def main() -> int:
         return 1
     text = f"{machine.in_words()}\n\n{table(results)}"
     print(text, end="")
-    asked.output.parent.mkdir(parents=True, exist_ok=True)
-    asked.output.with_suffix(".md").write_text(text, encoding="utf-8")
-    written = {"machine": machine.describe(), "results": [asdict(each) for each in results]}
-    asked.output.with_suffix(".json").write_text(json.dumps(written, indent=2) + "\n", encoding="utf-8")
+    machine.write_result(asked.output, text, {"results": [asdict(each) for each in results]})
     for line in (line for each in results for line in each.broken):
         print(line, file=sys.stderr)
     return 0 if all(each.sound for each in results) else 1

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import random
 import sys
 import time
@@ -217,10 +216,7 @@ def main() -> int:
         print(table(runs[-1:]), end="")
     text = f"{machine.in_words()}\n\n{table(runs)}"
     print(text, end="")
-    asked.output.parent.mkdir(parents=True, exist_ok=True)
-    asked.output.with_suffix(".md").write_text(text, encoding="utf-8")
-    result = {"machine": machine.describe(), "runs": [asdict(run) for run in runs]}
-    asked.output.with_suffix(".json").write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    machine.write_result(asked.output, text, {"runs": [asdict(run) for run in runs]})
     for line in (line for run in runs for line in run.complaints()):
         print(line, file=sys.stderr)
     return 0 if all(run.sound for run in runs) else 1

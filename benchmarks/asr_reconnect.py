@@ -307,10 +307,7 @@ def main() -> int:
         f"seed {asked.seed}; {machine.in_words()}\n\n{table(result)}"
     )
     print(text, end="")
-    asked.output.parent.mkdir(parents=True, exist_ok=True)
-    asked.output.with_suffix(".md").write_text(text, encoding="utf-8")
-    written = {"machine": machine.describe(), "seed": asked.seed, **asdict(result)}
-    asked.output.with_suffix(".json").write_text(json.dumps(written, indent=2) + "\n", encoding="utf-8")
+    machine.write_result(asked.output, text, {"seed": asked.seed, **asdict(result)})
     if asked.texts:
         texts = [
             {

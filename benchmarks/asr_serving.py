@@ -21,7 +21,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import os
 import random
 import sys
@@ -331,10 +330,7 @@ def main() -> int:
         print(table(levels[-1:]), end="")
     text = f"{machine.in_words()}\n\n{table(levels)}"
     print(text, end="")
-    asked.output.parent.mkdir(parents=True, exist_ok=True)
-    asked.output.with_suffix(".md").write_text(text, encoding="utf-8")
-    result = {"machine": machine.describe(), "levels": [asdict(level) for level in levels]}
-    asked.output.with_suffix(".json").write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    machine.write_result(asked.output, text, {"levels": [asdict(level) for level in levels]})
     for line in (line for level in levels for line in level.broken):
         print(line, file=sys.stderr)
     return 0 if all(level.sound for level in levels) else 1

@@ -21,7 +21,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import os
 import random
 import sys
@@ -336,11 +335,9 @@ def main() -> int:
     text = f"{card}{machine.in_words()}\n\n" + "\n".join(part.report() for part in parts.values())
     print(text, end="")
     if not asked.dry_run:
-        asked.output.parent.mkdir(parents=True, exist_ok=True)
-        asked.output.with_suffix(".md").write_text(text, encoding="utf-8")
-        result = {"machine": machine.describe(), "gpu": gpu.name if gpu else None, "plan": asdict(plan)}
+        result = {"gpu": gpu.name if gpu else None, "plan": asdict(plan)}
         result |= {name: part.result() for name, part in parts.items()}
-        asked.output.with_suffix(".json").write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+        machine.write_result(asked.output, text, result)
     complaints = [line for part in parts.values() for line in part.complaints()]
     for line in complaints:
         print(line, file=sys.stderr)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
+from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -30,6 +32,14 @@ def in_words() -> str:
     versions = ", ".join(f"{name} {number}" for name, number in _versions().items())
     hardware = f"{found['cores']} cores of {found['processor']}, {found['memory_gib']} GiB, {found['system']}"
     return f"{hardware}; Python {found['python']}, {versions}"
+
+
+def write_result(output: Path, text: str, result: Mapping[str, object]) -> None:
+    """A result as Markdown and, with the machine, as JSON; `output` is the files' name without suffix."""
+    output.parent.mkdir(parents=True, exist_ok=True)
+    output.with_suffix(".md").write_text(text, encoding="utf-8")
+    told = json.dumps({"machine": describe(), **result}, indent=2)
+    output.with_suffix(".json").write_text(told + "\n", encoding="utf-8")
 
 
 def _processor() -> str:

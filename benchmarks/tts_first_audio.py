@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import os
 import statistics
 import sys
@@ -99,10 +98,8 @@ def main() -> int:
     asked = parser.parse_args()
     lines = asyncio.run(measure(asked.url, asked.voice, asked.rounds))
     print("\n".join(lines))
-    asked.output.parent.mkdir(parents=True, exist_ok=True)
-    asked.output.with_suffix(".md").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    result = {"machine": machine.describe(), "rounds": asked.rounds, "table": lines[2:]}
-    asked.output.with_suffix(".json").write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    text = "\n".join(lines) + "\n"
+    machine.write_result(asked.output, text, {"rounds": asked.rounds, "table": lines[2:]})
     return 0
 
 
