@@ -25,7 +25,7 @@ import numpy as np
 import soundfile
 
 from benchmarks import machine
-from benchmarks.asr_systems import METRICS_URL, read_metrics
+from benchmarks.metrics import METRICS_URL, read_metrics
 from benchmarks.speech import CLIPS, Clip, errors_of, percentile, read_manifest
 from chorus.aio import connect_asr
 from chorus.commands.common import explain

@@ -27,7 +27,7 @@ import numpy as np
 import soxr
 
 from benchmarks import machine
-from benchmarks.asr_systems import METRICS_URL, read_metrics
+from benchmarks.metrics import METRICS_URL, read_metrics
 from benchmarks.speech import (
     CLIPS,
     PAUSE_S,

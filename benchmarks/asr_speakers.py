@@ -32,9 +32,7 @@ from matplotlib.figure import Figure
 
 from benchmarks import machine
 from benchmarks.asr_systems import (
-    METRICS_URL,
     Chorus,
-    Metrics,
     Refused,
     Speaches,
     System,
@@ -43,6 +41,7 @@ from benchmarks.asr_systems import (
     WyomingFasterWhisper,
 )
 from benchmarks.hearing import DRAIN_S, Speaker, judge
+from benchmarks.metrics import METRICS_URL, Metrics
 from benchmarks.rival_servers import DoesNotRun
 from benchmarks.speech import CLIPS, Clip, Errors, Speech, errors_of, percentile, read_manifest, speeches
 from chorus.connect import ASR_URL

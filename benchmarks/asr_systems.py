@@ -8,19 +8,19 @@ from __future__ import annotations
 
 import asyncio
 import json
-import urllib.request
 import uuid
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-from prometheus_client.parser import text_string_to_metric_families
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
 from benchmarks.hearing import DRAIN_S, Speaker
-from benchmarks.rival_servers import DoesNotRun, Server, cores, free_port, install, look_up, version
+from benchmarks.metrics import Metrics, read_metrics
+from benchmarks.ports import free_ports
+from benchmarks.rival_servers import DoesNotRun, Server, cores, install, look_up, version
 from benchmarks.speech import SAMPLE_RATE, Spoken
 from chorus import errors
 from chorus.asr import Event
@@ -30,15 +30,10 @@ from chorus.tasks import send_and_receive
 from chorus.transcription import transcribe
 from chorus.wire import asr as wire
 
-METRICS_URL = "http://127.0.0.1:8001/metrics"
-"""Of the first replica."""
 ENDPOINT_S = 0.5
 """Silence after which a client that must end the utterance itself does so: what Chorus waits by default."""
 READY_WITHIN_S = 60.0
 """A server loads its model for the first stream, if not before."""
-
-Metrics = dict[str, float]
-"""Of a sample's name with its labels, the value."""
 
 
 class Refused(Exception):
@@ -129,7 +124,7 @@ class Chorus:
         return Usage(
             found["process_cpu_seconds_total"],
             found["process_resident_memory_bytes"] / 2**20,
-            {name: value for name, value in found.items() if name.startswith("asr_") and not name.endswith("_created")},
+            {name: value for name, value in found.items() if _counts(name)},
         )
 
     def stop(self) -> None:
@@ -155,7 +150,7 @@ class Rival:
 
     def start(self, speakers: int) -> None:
         """A new server for each level: none has to work off what the level before left."""
-        self._port = free_port()
+        (self._port,) = free_ports(1)
         self._server = Server(self.name, self._port, self._arguments(speakers))
 
     def usage(self) -> Usage:
@@ -351,16 +346,10 @@ class Speaches:
         raise DoesNotRun("it is on PyPI by now, and this benchmark does not know how to use it")
 
 
-def read_metrics(url: str) -> Metrics:
-    """A replica's counters now. Raises `OSError`."""
-    with urllib.request.urlopen(url, timeout=10) as answer:
-        text = answer.read().decode()
-    return {
-        ",".join((sample.name, *sample.labels.values())): sample.value
-        for family in text_string_to_metric_families(text)
-        for sample in family.samples
-        if not sample.name.endswith("_bucket")
-    }
+def _counts(metric: str) -> bool:
+    """Whether it belongs into a result: one of recognition, not a bucket, nor the time since when it counts."""
+    name = metric.partition(",")[0]
+    return metric.startswith("asr_") and not metric.endswith("_created") and not name.endswith("_bucket")
 
 
 def _socket(url: str) -> connect:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import subprocess
 import sys
 import tempfile
@@ -15,7 +14,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from prometheus_client.parser import text_string_to_metric_families
+from benchmarks.metrics import Metrics, read_metrics
+from benchmarks.ports import free_ports
 
 ROOT = Path(__file__).resolve().parents[1]
 START_S = 300.0
@@ -48,15 +48,9 @@ class Replica:
         except urllib.error.HTTPError as error:
             return dict(json.load(error))
 
-    def metrics(self) -> dict[str, float]:
-        """Its counters now, by name and labels: `asr_vad_delay_seconds_bucket,0.06`. Raises `OSError`."""
-        with urllib.request.urlopen(f"http://127.0.0.1:{self._admin_port}/metrics", timeout=10) as answer:
-            text = answer.read().decode()
-        return {
-            ",".join((sample.name, *sample.labels.values())): sample.value
-            for family in text_string_to_metric_families(text)
-            for sample in family.samples
-        }
+    def metrics(self) -> Metrics:
+        """Its metrics now. Raises `OSError`."""
+        return read_metrics(f"http://127.0.0.1:{self._admin_port}/metrics")
 
     def __enter__(self) -> Replica:
         command = [sys.executable, "-m", self._module]
@@ -102,12 +96,3 @@ class Replica:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports that nobody listens on now."""
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [each.getsockname()[1] for each in sockets]
-    for each in sockets:
-        each.close()
-    return ports

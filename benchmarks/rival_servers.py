@@ -109,13 +109,6 @@ class Server:
             self._process.wait()
 
 
-def free_port() -> int:
-    """A port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 def cores() -> int:
     """How many the benchmark, and so every system, may use."""
     return len(os.sched_getaffinity(0))
