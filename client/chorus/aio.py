@@ -27,7 +27,7 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake
 
 from chorus.asr import AsrProtocol
 from chorus.asr import Event as AsrEvent
-from chorus.connect import ASR_URL, MAX_FRAME_BYTES, PING_TIMEOUT_S, TTS_URL, close_of, handshake_error, stream_url
+from chorus.connect import ASR_URL, SOCKET_OPTIONS, TTS_URL, close_of, handshake_error, stream_url
 from chorus.contract import StreamProtocol
 from chorus.errors import ChorusError, ConnectionLost
 from chorus.reconnect import PATIENCE_S, ReconnectingAsrProtocol
@@ -284,14 +284,6 @@ async def _open(url: str, headers: Mapping[str, str] | None) -> AsyncIterator[Cl
 
 async def _connect(url: str, headers: Mapping[str, str] | None) -> ClientConnection:
     try:
-        # No compression, as the protocol says; no proxy, which would be asked even for this very machine.
-        return await connect(
-            url,
-            compression=None,
-            max_size=MAX_FRAME_BYTES,
-            proxy=None,
-            additional_headers=headers,
-            ping_timeout=PING_TIMEOUT_S,
-        )
+        return await connect(url, additional_headers=headers, **SOCKET_OPTIONS)
     except InvalidHandshake as error:
         raise handshake_error(error) from None

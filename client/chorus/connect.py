@@ -17,6 +17,14 @@ MAX_FRAME_BYTES = 16 * 1024 * 1024
 PING_TIMEOUT_S = 60
 """A server answers a ping once it has read the audio sent before, which it does at its own pace."""
 
+SOCKET_OPTIONS: dict[str, Any] = {
+    "compression": None,  # as the protocol says
+    "max_size": MAX_FRAME_BYTES,
+    "proxy": None,  # one would be asked even for this very machine
+    "ping_timeout": PING_TIMEOUT_S,
+}
+"""Of a connection, for `connect` of the websockets package."""
+
 _SCHEMES = {"ws": "ws", "wss": "wss", "http": "ws", "https": "wss"}
 
 

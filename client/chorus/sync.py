@@ -20,7 +20,7 @@ from websockets.sync.client import ClientConnection, connect
 
 from chorus.asr import AsrProtocol
 from chorus.asr import Event as AsrEvent
-from chorus.connect import ASR_URL, MAX_FRAME_BYTES, PING_TIMEOUT_S, TTS_URL, close_of, handshake_error, stream_url
+from chorus.connect import ASR_URL, SOCKET_OPTIONS, TTS_URL, close_of, handshake_error, stream_url
 from chorus.contract import StreamProtocol
 from chorus.errors import ConnectionLost
 from chorus.tts import Event as TtsEvent
@@ -109,16 +109,7 @@ def connect_tts(
 def _open(url: str, headers: Mapping[str, str] | None) -> Iterator[ClientConnection]:
     with ExitStack() as stack:
         try:
-            # No compression, as the protocol says; no proxy, which would be asked even for this very machine.
-            opening = connect(
-                url,
-                compression=None,
-                max_size=MAX_FRAME_BYTES,
-                proxy=None,
-                additional_headers=headers,
-                ping_timeout=PING_TIMEOUT_S,
-            )
-            socket = stack.enter_context(opening)
+            socket = stack.enter_context(connect(url, additional_headers=headers, **SOCKET_OPTIONS))
         except InvalidHandshake as error:
             raise handshake_error(error) from None
         yield socket
