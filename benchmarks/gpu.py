@@ -26,7 +26,7 @@ import random
 import sys
 import sysconfig
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -37,6 +37,7 @@ from typing import Any
 from benchmarks import machine
 from benchmarks.live import Heard, speak
 from benchmarks.replica import Replica
+from benchmarks.search import most_held
 from benchmarks.speech import CLIPS, Clip, Speech, percentile, read_manifest, speeches
 from chorus.errors import ChorusError
 from chorus.sources import from_bytes
@@ -46,8 +47,6 @@ from serving.gpu import Gpu
 HERE = Path(__file__).resolve().parent
 SPREAD_S = 5.0
 """Live speakers arrive within so long."""
-PRECISION = 16
-"""The number of streams held is found to one part in so many."""
 
 
 @dataclass(frozen=True)
@@ -257,23 +256,6 @@ def say(clips: list[Clip], speakers: int, each: int, share: int, shares: int, ur
         )
 
     return asyncio.run(everybody())
-
-
-def most_held(holds: Callable[[int], bool], first: int, most: int) -> int:
-    """The highest number, up to `most`, for which `holds`, to one part in `PRECISION`: by doubling, then halving."""
-    low, high = 0, min(first, most)
-    while holds(high):
-        low = high
-        if low == most:
-            return most
-        high = min(2 * low, most)
-    while high - low > max(1, low // PRECISION):
-        middle = (low + high) // 2
-        if holds(middle):
-            low = middle
-        else:
-            high = middle
-    return low
 
 
 async def _speak_or_fail(speech: Speech, url: str, delay: float) -> Heard:

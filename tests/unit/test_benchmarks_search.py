@@ -1,10 +1,10 @@
-"""How the GPU benchmark searches for the number of streams."""
+"""How benchmarks search for the most that still holds."""
 
 from __future__ import annotations
 
 import pytest
 
-from benchmarks.gpu import PRECISION, most_held
+from benchmarks.search import PRECISION, most_held
 
 pytestmark = pytest.mark.unit
 
