@@ -410,6 +410,7 @@ def main() -> int:
     parser.add_argument("--every", type=float, default=15.0, help="seconds between a listener's replies, apart")
     parser.add_argument("--minutes", type=float, default=2.0, help="of each level, apart")
     parser.add_argument("--search", action="store_true", help="for the most listeners apart who are served in time")
+    parser.add_argument("--search-minutes", type=float, default=1.0, help="of each number of listeners tried")
     parser.add_argument("--quick", action="store_true", help="few of everything, in about two minutes")
     parser.add_argument("--output", type=Path, default=HERE / "results" / "tts_listeners", help="without suffix")
     asked = parser.parse_args()
@@ -426,11 +427,12 @@ def main() -> int:
     if asked.quick:
         together, spread = Scenario(None, rounds=2, replies=20), Scenario(asked.every, asked.every)
         numbers = COMPARED_AT
+    search = Scenario(asked.every, 60 * asked.search_minutes) if asked.search else None
     scenarios = [each for name, each in (("together", together), ("apart", spread)) if name in asked.scenarios]
 
     results = Results(systems)
     for system in systems:
-        measure_system(system, scenarios, numbers, spread if asked.search else None, results)
+        measure_system(system, scenarios, numbers, search, results)
         write(results, asked.output)  # a long run that is broken off has measured something
     print(report(results), end="")
     ours = [level for level in results.levels if level.system == Chorus.name]
