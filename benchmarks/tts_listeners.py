@@ -366,6 +366,7 @@ def plot(results: Results, path: Path) -> None:
     axes[0][0].set_yticks(ticks, [f"{tick:g}" for tick in ticks])
     axes[0][0].set_ylabel("first audio, p95, seconds")
     axes[1][0].set_ylabel("silence in gaps, seconds a minute of audio")
+    axes[1][0].set_ylim(bottom=0)
     axes[0][0].legend(frameon=False)
     figure.savefig(path, dpi=150)
 
