@@ -167,7 +167,7 @@ class Tts:
             replicas=count,
             alone=judge(alone),
             at_once=at_once,
-            replies_per_s=sum(reply.ended is not None for reply in crowd) / spent,
+            replies_per_s=sum(reply.complete for reply in crowd) / spent,
             times_real_time=at_once.audio_s / spent,
             memory_mib=None if memory is None or unused is None else memory - unused,
             listeners=listeners,

@@ -16,7 +16,7 @@ from benchmarks.systems import Refused
 
 REPLIES = Path(__file__).resolve().with_name("replies.txt")
 """One a line: 5 to 35 words, in one sentence or several, as a voice agent would say them."""
-CONNECTS_BEFORE_S = 0.3
+CONNECTS_BEFORE_S = 0.5
 """A listener's connection is opened so long before it asks; what takes longer counts as waiting for the answer."""
 COMPLETE_WITHIN_S = 60.0
 """A reply that is not complete so long after it was asked for has failed."""
@@ -31,8 +31,7 @@ class Reply:
     """When it is asked for, by a schedule that no system can delay."""
     arrivals: list[tuple[float, float]] = field(default_factory=list)
     """When each piece of audio came, and how many seconds it sounds."""
-    ended: float | None = None
-    """When it was complete."""
+    complete: bool = False
     refused: bool = False
     failure: str | None = None
 
@@ -48,6 +47,11 @@ class Reply:
     def first_audio_s(self) -> float:
         """From the moment to ask to the first audio; infinite where none came."""
         return self.arrivals[0][0] - self.due if self.arrivals else math.inf
+
+    @property
+    def ended(self) -> float | None:
+        """When the last of its audio came; None where it is not complete."""
+        return self.arrivals[-1][0] if self.complete else None
 
     @property
     def seconds(self) -> float:
@@ -155,7 +159,8 @@ async def ask(speak: Callable[[Reply], Awaitable[None]], reply: Reply) -> None:
         late = f"not complete after {COMPLETE_WITHIN_S:.0f} s" if limit.expired() else ""
         reply.failure = late or str(error) or type(error).__name__
     else:
-        reply.ended = time.monotonic()
+        reply.complete = bool(reply.arrivals)
+        reply.failure = None if reply.complete else "no audio"
 
 
 def _quantile(values: list[float], share: float) -> float:

@@ -187,13 +187,18 @@ async def _together(system: System, listeners: int, rounds: int, asked: list[Rep
         replies = [Reply(text, due) for text in islice(wanted, listeners)]
         asked += replies
         await asyncio.gather(*(ask(system.speak, reply) for reply in replies))
-        spent += time.monotonic() - due
+        spent += _last(replies) - due
     return spent
 
 
 async def _apart(system: System, begin: float, replies: list[Reply]) -> float:
     await asyncio.gather(*(ask(system.speak, reply) for reply in replies))
-    return time.monotonic() - begin
+    return _last(replies) - begin
+
+
+def _last(replies: list[Reply]) -> float:
+    """When the last of them was complete, or is given up."""
+    return max(reply.ended or time.monotonic() for reply in replies)
 
 
 async def _watch(
@@ -203,7 +208,7 @@ async def _watch(
     task, rss_mib = asyncio.create_task(work), 0.0
     while not task.done():
         await asyncio.wait([task], timeout=LOOKS_EVERY_S)
-        over = sum(reply.ended is not None or reply.refused or reply.failure is not None for reply in asked)
+        over = sum(reply.complete or reply.refused or reply.failure is not None for reply in asked)
         _progress(f"{system.name}, {title}: {over} of {len(asked)} replies")
         rss_mib = max(rss_mib, (await asyncio.to_thread(system.usage)).rss_mib)
     print(file=sys.stderr)
@@ -412,9 +417,11 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=2.0, help="of each level, apart")
     parser.add_argument("--search", action="store_true", help="for the most listeners apart who are served in time")
     parser.add_argument("--search-minutes", type=float, default=1.0, help="of each number of listeners tried")
-    parser.add_argument("--quick", action="store_true", help="few of everything, in about two minutes")
+    parser.add_argument("--quick", action="store_true", help="few of everything, in three minutes")
     parser.add_argument("--output", type=Path, default=HERE / "results" / "tts_listeners", help="without suffix")
     asked = parser.parse_args()
+    if 60 * min(asked.minutes, asked.search_minutes) < asked.every:
+        parser.error("there must be time for a reply of everybody: more minutes, or a smaller --every")
 
     systems: list[System] = [Chorus(asked.url, asked.metrics), WyomingPiper(asked.voice), PiperHttp(asked.voice)]
     if asked.systems:

@@ -58,6 +58,7 @@ def test_what_a_client_process_hears_does_not_end_with_one_failure(monkeypatch: 
     async def speak(url: str, reply: Reply) -> list[str]:
         if url == "broken":
             raise ConnectionResetError
+        reply.hear(1.0)
         return []
 
     monkeypatch.setattr(gpu_tts, "speak", speak)

@@ -104,11 +104,11 @@ async def test_a_system_that_never_answers_fails_in_time(monkeypatch: pytest.Mon
     await ask(lambda _: asyncio.Event().wait(), asked)  # type: ignore[arg-type,return-value]
     assert asked.failure is not None
     assert "not complete" in asked.failure
-    assert asked.ended is None
+    assert not asked.complete
 
 
 async def test_what_a_system_does_to_a_listener_is_noted() -> None:
-    """It refuses, fails with or without a word, or speaks."""
+    """It refuses, fails, says nothing, or speaks."""
 
     async def refuse(_: Reply) -> None:
         raise Refused
@@ -120,11 +120,16 @@ async def test_what_a_system_does_to_a_listener_is_noted() -> None:
         await asked.until_due()
         asked.hear(1.5)
 
-    refused, failed, spoken = (Reply("Yes.", time.monotonic()) for _ in range(3))
-    await asyncio.gather(ask(refuse, refused), ask(fail, failed), ask(speak, spoken))
+    async def say_nothing(_: Reply) -> None:
+        pass
+
+    refused, failed, silent, spoken = (Reply("Yes.", time.monotonic()) for _ in range(4))
+    await asyncio.gather(ask(refuse, refused), ask(fail, failed), ask(say_nothing, silent), ask(speak, spoken))
     assert (refused.refused, refused.failure) == (True, None)
     assert (failed.refused, failed.failure) == (False, "ConnectionResetError")
+    assert (silent.failure, silent.ended) == ("no audio", None)
     assert spoken.failure is None
-    assert spoken.ended is not None
+    assert spoken.complete
+    assert spoken.ended == spoken.arrivals[-1][0]
     assert spoken.first_audio_s >= 0
     assert spoken.seconds == 1.5
