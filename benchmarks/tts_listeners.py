@@ -417,7 +417,7 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=2.0, help="of each level, apart")
     parser.add_argument("--search", action="store_true", help="for the most listeners apart who are served in time")
     parser.add_argument("--search-minutes", type=float, default=1.0, help="of each number of listeners tried")
-    parser.add_argument("--quick", action="store_true", help="few of everything, in three minutes")
+    parser.add_argument("--quick", action="store_true", help="few of everything, in two minutes")
     parser.add_argument("--output", type=Path, default=HERE / "results" / "tts_listeners", help="without suffix")
     asked = parser.parse_args()
     if 60 * min(asked.minutes, asked.search_minutes) < asked.every:
