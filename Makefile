@@ -69,7 +69,7 @@ clean: ## remove .venv, .rivals and caches; the stack, its models and .env stay
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .PHONY: bench-asr bench-asr-accuracy bench-asr-false-text bench-asr-hotwords bench-asr-long bench-asr-reconnect
-.PHONY: bench-tts-first-audio bench-asr-overload bench-serving bench-gpu
+.PHONY: bench-tts bench-tts-busy bench-tts-round-trip bench-tts-first-audio bench-asr-overload bench-serving bench-gpu
 bench-asr: venv ## final latency by live speakers, beside the rivals: SPEECH=folder ARGS="--quick"
 	@$(PYTHON_RUN) benchmarks.asr_speakers $(SPEECH) $(ARGS)
 bench-asr-accuracy: venv ## word error rate beside faster-whisper's: SPEECH=folder with manifest.jsonl
@@ -82,11 +82,18 @@ bench-asr-long: venv ## memory and clock of long streams: SPEECH=folder with man
 	@$(PYTHON_RUN) benchmarks.asr_long $(SPEECH)
 bench-asr-reconnect: venv ## words of streams whose connections are cut, beside undisturbed ones: SPEECH=folder
 	@$(PYTHON_RUN) benchmarks.asr_reconnect $(SPEECH)
+bench-tts: venv ## first audio and gaps by listeners, beside the rivals: ARGS="--quick"
+	@$(PYTHON_RUN) benchmarks.tts_listeners $(ARGS)
+bench-tts-busy: venv ## 24 listeners with a reply every 6 s beside wyoming-piper, and the most that are served in time
+	@$(PYTHON_RUN) benchmarks.tts_listeners --systems chorus wyoming-piper --scenarios apart --every 6 --search \
+		--listeners 24 --minutes 5 --output benchmarks/results/tts_busy $(ARGS)
+bench-tts-round-trip: venv ## what recognition hears of what synthesis says, beside whole sentences of piper-tts
+	@$(PYTHON_RUN) benchmarks.tts_round_trip $(ARGS)
 bench-tts-first-audio: venv ## time to first audio beside piper-tts's own
 	@$(PYTHON_RUN) benchmarks.tts_first_audio
 bench-asr-overload: venv ## twice as many speakers as can be served, with and without admission: SPEECH=folder
 	@$(PYTHON_RUN) benchmarks.asr_overload $(SPEECH) $(ARGS)
 bench-serving: venv ## the serving layer by itself: delay of 100 and 200 live streams on one core
 	@$(PYTHON_RUN) benchmarks.asr_serving $(SPEECH) $(ARGS)
-bench-gpu: venv ## latency, throughput, memory and live streams of one GPU, without Docker: ARGS=--dry-run tries it on a CPU
+bench-gpu: venv ## latency, throughput, memory, streams, listeners of one GPU, no Docker: ARGS=--dry-run tries it on a CPU
 	@$(PYTHON_RUN) benchmarks.gpu $(SPEECH) $(ARGS)

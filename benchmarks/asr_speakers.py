@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import math
 import os
 import random
@@ -26,7 +25,6 @@ import time
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from matplotlib.figure import Figure
 
@@ -309,23 +307,15 @@ def report(results: Results) -> str:
 
 def write(results: Results, output: Path) -> None:
     """As Markdown, JSON and a picture."""
-    output.parent.mkdir(parents=True, exist_ok=True)
-    output.with_suffix(".md").write_text(report(results), encoding="utf-8")
     found = {
-        "machine": machine.describe(),
         "systems": {system.name: system.settings for system in results.systems},
-        "levels": [_finite(asdict(level)) for level in results.levels],
+        "levels": [asdict(level) for level in results.levels],
         "missing": [asdict(each) for each in results.missing],
         "conclusions": conclusions(results),
     }
-    output.with_suffix(".json").write_text(json.dumps(found, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    machine.write_result(output, report(results), found)
     if results.levels:
         plot(results, output.with_suffix(".png"))
-
-
-def _finite(level: dict[str, Any]) -> dict[str, Any]:
-    """JSON has no infinity."""
-    return {key: None if value == math.inf else value for key, value in level.items()}
 
 
 def main() -> int:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import json
 import uuid
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -18,13 +17,12 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
 from benchmarks.hearing import DRAIN_S, Speaker
-from benchmarks.metrics import Metrics, read_metrics
-from benchmarks.ports import free_ports
-from benchmarks.rival_servers import DoesNotRun, Server, cores, install, look_up, version
+from benchmarks.rival_servers import DoesNotRun, cores, look_up
 from benchmarks.speech import SAMPLE_RATE, Spoken
+from benchmarks.systems import Refused, Rival, Stack, Usage
+from benchmarks.wyoming import events, say
 from chorus import errors
 from chorus.asr import Event
-from chorus.commands.common import explain
 from chorus.sources import from_bytes
 from chorus.tasks import send_and_receive
 from chorus.transcription import transcribe
@@ -34,20 +32,6 @@ ENDPOINT_S = 0.5
 """Silence after which a client that must end the utterance itself does so: what Chorus waits by default."""
 READY_WITHIN_S = 60.0
 """A server loads its model for the first stream, if not before."""
-
-
-class Refused(Exception):
-    """The system told that it takes no more streams."""
-
-
-@dataclass(frozen=True)
-class Usage:
-    """What a system has used so far."""
-
-    cpu_seconds: float
-    rss_mib: float
-    counters: Metrics = field(default_factory=dict)
-    """What it tells of itself."""
 
 
 class System(Protocol):
@@ -62,7 +46,7 @@ class System(Protocol):
     def prepare(self) -> None:
         """Install it. Raises `DoesNotRun`."""
 
-    def start(self, speakers: int) -> None:
+    def start(self, at_once: int) -> None:
         """Start afresh, for so many streams at once. Raises `DoesNotRun`."""
 
     async def listen(self, speaker: Speaker) -> None:
@@ -75,29 +59,14 @@ class System(Protocol):
         """End it."""
 
 
-class Chorus:
+class Chorus(Stack):
     """The running stack, with one replica."""
 
-    name = "chorus"
+    service = "asr"
     settings = (
         "through nginx, frames of 20 ms, every setting the default; processor time and memory are of the replica's "
         "process, without nginx"
     )
-
-    def __init__(self, url: str, metrics_url: str) -> None:
-        self._url, self._metrics_url = url, metrics_url
-        self.broken: list[str] = []
-
-    def prepare(self) -> None:
-        """The stack runs already, or `make up` is to be said. Raises `DoesNotRun`."""
-        try:
-            self.usage()
-        except OSError as error:
-            raise DoesNotRun(explain(error, self._metrics_url)) from None
-
-    def start(self, speakers: int) -> None:
-        """As before: it has been warm since it started."""
-        self.broken = []
 
     async def listen(self, speaker: Speaker) -> None:
         """Stream, and hold the server to its protocol."""
@@ -118,58 +87,16 @@ class Chorus:
             raise
         self.broken += result.violations
 
-    def usage(self) -> Usage:
-        """From the replica's metrics."""
-        found = read_metrics(self._metrics_url)
-        return Usage(
-            found["process_cpu_seconds_total"],
-            found["process_resident_memory_bytes"] / 2**20,
-            {name: value for name, value in found.items() if _counts(name)},
-        )
 
-    def stop(self) -> None:
-        """The stack goes on."""
-
-
-class Rival:
-    """What the rivals have in common: a server from PyPI, in an environment of its own."""
-
-    name: str
-    settings: str
+class Recogniser(Rival):
+    """What the rivals have in common: they are given the same weights."""
 
     def __init__(self, weights: Path, sample: Path) -> None:
+        super().__init__()
         self._weights, self._sample = weights.resolve(), sample.resolve()
-        self._server: Server | None = None
-        self._port = 0
-        self.broken: list[str] = []
-
-    def prepare(self) -> None:
-        """Install it."""
-        install(self.name, f"  {self.name}")
-        self.settings = f"{version(self.name)}, {type(self).settings}"
-
-    def start(self, speakers: int) -> None:
-        """A new server for each level: none has to work off what the level before left."""
-        (self._port,) = free_ports(1)
-        self._server = Server(self.name, self._port, self._arguments(speakers))
-
-    def usage(self) -> Usage:
-        """Of its processes."""
-        assert self._server is not None
-        return Usage(*self._server.usage())
-
-    def stop(self) -> None:
-        """End the server."""
-        if self._server is not None:
-            self._server.stop()
-            self._server = None
-
-    def _arguments(self, speakers: int) -> list[str]:
-        """After the interpreter."""
-        raise NotImplementedError
 
 
-class WhisperLive(Rival):
+class WhisperLive(Recogniser):
     """WhisperLive: transcribes what is not yet complete again and again; a segment that no longer changes is final."""
 
     name = "whisper-live"
@@ -184,8 +111,8 @@ class WhisperLive(Rival):
         "single_model=True, max_clients=int(sys.argv[3]), max_connection_time=3600)"
     )
 
-    def _arguments(self, speakers: int) -> list[str]:
-        return ["-c", self._SERVE, str(self._port), str(self._weights), str(speakers)]
+    def _arguments(self, at_once: int) -> list[str]:
+        return ["-c", self._SERVE, str(self._port), str(self._weights), str(at_once)]
 
     async def listen(self, speaker: Speaker) -> None:
         """Samples in float32; every answer repeats the newest segments."""
@@ -230,7 +157,7 @@ class WhisperLive(Rival):
                 speaker.hear(segment["text"], final=final, start=start, end=end)
 
 
-class WhisperLiveKit(Rival):
+class WhisperLiveKit(Recogniser):
     """WhisperLiveKit: words that two transcriptions in a row agree on are final; voice activity ends an utterance."""
 
     name = "whisperlivekit"
@@ -239,7 +166,7 @@ class WhisperLiveKit(Rival):
         "by confidence (faster), raw PCM in frames of 100 ms; the microphone stays open until all is final"
     )
 
-    def _arguments(self, speakers: int) -> list[str]:
+    def _arguments(self, at_once: int) -> list[str]:
         return [
             *("-m", "whisperlivekit.basic_server", "--host", "127.0.0.1", "--port", str(self._port)),
             *("--backend", "faster-whisper", "--backend-policy", "localagreement", "--model_dir", str(self._weights)),
@@ -276,7 +203,7 @@ class WhisperLiveKit(Rival):
             await send_and_receive(_until_closed(send()), _until_closed(receive()))
 
 
-class WyomingFasterWhisper(Rival):
+class WyomingFasterWhisper(Recogniser):
     """wyoming-faster-whisper: one connection an utterance, transcribed whole when the client says that it ended."""
 
     name = "wyoming-faster-whisper"
@@ -285,7 +212,7 @@ class WyomingFasterWhisper(Rival):
         "between clips; chunks of 1024 samples; it has no partials"
     )
 
-    def _arguments(self, speakers: int) -> list[str]:
+    def _arguments(self, at_once: int) -> list[str]:
         return [
             *("-m", "wyoming_faster_whisper", "--uri", f"tcp://127.0.0.1:{self._port}"),
             *(
@@ -312,16 +239,16 @@ class WyomingFasterWhisper(Rival):
         reader, writer = await asyncio.open_connection("127.0.0.1", self._port)
         try:
             form = {"rate": SAMPLE_RATE, "width": 2, "channels": 1}
-            _say(writer, "transcribe", {"language": "en"})
-            _say(writer, "audio-start", form)
+            say(writer, "transcribe", {"language": "en"})
+            say(writer, "audio-start", form)
             sent, last = round(spoken.start * SAMPLE_RATE), round((spoken.speech_end + ENDPOINT_S) * SAMPLE_RATE)
             while sent < last:
                 chunk = speaker.speech.samples[sent : min(sent + 1024, last)]
                 sent += len(chunk)
                 await speaker.until(sent / SAMPLE_RATE)
-                _say(writer, "audio-chunk", form, chunk.tobytes())
+                say(writer, "audio-chunk", form, chunk.tobytes())
                 await writer.drain()
-            _say(writer, "audio-stop", {})
+            say(writer, "audio-stop", {})
             async with asyncio.timeout(DRAIN_S):
                 words = await _transcript(reader)
             speaker.hear(words, final=True, start=spoken.start, end=spoken.speech_end)
@@ -344,12 +271,6 @@ class Speaches:
         """Ask the registry."""
         look_up(self.name)
         raise DoesNotRun("it is on PyPI by now, and this benchmark does not know how to use it")
-
-
-def _counts(metric: str) -> bool:
-    """Whether it belongs into a result: one of recognition, not a bucket, nor the time since when it counts."""
-    name = metric.partition(",")[0]
-    return metric.startswith("asr_") and not metric.endswith("_created") and not name.endswith("_bucket")
 
 
 def _socket(url: str) -> connect:
@@ -377,20 +298,9 @@ def _seconds(told: str) -> float:
     return 3600 * int(hours) + 60 * int(minutes) + float(seconds)
 
 
-def _say(writer: asyncio.StreamWriter, kind: str, data: dict[str, Any], payload: bytes = b"") -> None:
-    """One event of the Wyoming protocol: a line of JSON, and the payload that it announces."""
-    header = {"type": kind, "data": data, **({"payload_length": len(payload)} if payload else {})}
-    writer.write(json.dumps(header).encode() + b"\n" + payload)
-
-
 async def _transcript(reader: asyncio.StreamReader) -> str:
     """The words of the next transcript. Raises `DoesNotRun` where the server hangs up before."""
-    while line := await reader.readline():
-        header = json.loads(line)
-        data = header.get("data") or {}
-        if length := header.get("data_length"):
-            data |= json.loads(await reader.readexactly(length))
-        await reader.readexactly(header.get("payload_length") or 0)
-        if header["type"] == "transcript":
-            return str(data["text"])
+    async for event in events(reader):
+        if event.type == "transcript":
+            return str(event.data["text"])
     raise DoesNotRun("its server hung up before the transcript")

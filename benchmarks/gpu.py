@@ -1,20 +1,26 @@
-"""What one GPU holds: latency, throughput and memory by number format, live streams by number of replicas.
+"""What one GPU holds: latency, throughput and memory, live streams and listeners by number of replicas.
 
-    python -m benchmarks.gpu [FOLDER] [--gpu 0] [--model whisper-large-v3-turbo] [--services asr]
+    python -m benchmarks.gpu --services asr [FOLDER] [--gpu 0] [--model whisper-large-v3-turbo]
+    python -m benchmarks.gpu --services tts [--gpu 0] [--voice en_US-lessac-medium]
     python -m benchmarks.gpu --dry-run
 
-Starts its own replicas as processes on one GPU; it needs what the GPU image has installed (`requirements/asr-gpu.txt`,
-with `requirements/test.txt` beside it) and no Docker. For each number format, one replica: the latency of finals of
-one live speaker, utterances a second when many streams send as fast as they are taken, and the GPU's memory after
-that (NVML, less what was used before). Then, for 1 to 4 replicas, the most live speakers whose finals come in time:
-the 95th percentile from the true end of speech, endpointing included. Speakers are spread over the replicas by turns,
-and over client processes, so that the client is not what is measured.
+Starts its own replicas as processes on one GPU; it needs what the service's GPU image has installed, with
+`requirements/test.txt` beside it, and no Docker. The two images stand on different CUDA libraries: each service is
+measured from an environment of its own.
 
-`--dry-run` does all of it on the CPU with a small model, few words and two replicas, and writes no result: it tells
+Recognition: for each number format, one replica: the latency of finals of one live speaker, utterances a second when
+many streams send as fast as they are taken, and the GPU's memory after that (NVML, less what was used before). Then,
+for 1 to 4 replicas, the most live speakers whose finals come in time: the 95th percentile from the true end of speech,
+endpointing included. Speakers are spread over the replicas by turns, and over client processes, so that the client is
+not what is measured.
+
+Synthesis: `benchmarks/gpu_tts.py`.
+
+`--dry-run` does all of it on the CPU with small models, few words and two replicas, and writes no result: it tells
 that the benchmark itself works.
 
-Exit status: 0 when no stream failed and no promise of the protocol was broken, however many spoke, and with one
-replica no clip was left without a final; else 1.
+Exit status: 0 when no stream failed and no promise of the protocol was broken, however many spoke or listened, and
+with one replica no clip was left without a final; else 1.
 """
 
 from __future__ import annotations
@@ -30,24 +36,25 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from benchmarks import machine
+from benchmarks import gpu_tts, machine
 from benchmarks.live import Heard, speak
 from benchmarks.replica import Replica
+from benchmarks.search import most_held
 from benchmarks.speech import CLIPS, Clip, Speech, percentile, read_manifest, speeches
 from chorus.errors import ChorusError
 from chorus.sources import from_bytes
 from chorus.transcription import Transcription, transcribe
 from serving.gpu import Gpu
 
+P = TypeVar("P", "Plan", gpu_tts.Plan)
 HERE = Path(__file__).resolve().parent
 SPREAD_S = 5.0
 """Live speakers arrive within so long."""
-PRECISION = 16
-"""The number of streams held is found to one part in so many."""
 
 
 @dataclass(frozen=True)
@@ -118,10 +125,13 @@ class Held:
 class Asr:
     """The recognition part."""
 
-    def __init__(self, plan: Plan, clips: list[Clip], gpu: Gpu | None, pool: ProcessPoolExecutor) -> None:
+    def __init__(
+        self, plan: Plan, clips: list[Clip], memory: Callable[[], int | None], pool: ProcessPoolExecutor
+    ) -> None:
+        """`memory` tells what the GPU holds now, MiB."""
         self._plan = plan
         self._clips = clips
-        self._gpu = gpu
+        self._memory = memory
         self._pool = pool
         self.formats: list[Format] = []
         self.held: list[Held] = []
@@ -171,7 +181,8 @@ class Asr:
 
     def result(self) -> dict[str, Any]:
         """The same for programs."""
-        return {"formats": [asdict(each) for each in self.formats], "held": [asdict(each) for each in self.held]}
+        formats, held = [asdict(each) for each in self.formats], [asdict(each) for each in self.held]
+        return {"plan": asdict(self._plan), "formats": formats, "held": held}
 
     def _format(self, compute_type: str) -> Format:
         plan, unused = self._plan, self._memory()
@@ -238,10 +249,6 @@ class Asr:
                 stack.enter_context(Replica(**settings, max_connections=plan.most + plan.at_once)) for _ in range(count)
             ]
 
-    def _memory(self) -> int | None:
-        found = self._gpu.read() if self._gpu else None
-        return found["memory_used_mb"] if found else None
-
 
 def say(clips: list[Clip], speakers: int, each: int, share: int, shares: int, urls: list[str]) -> list[Heard]:
     """What a client process's share of the live speakers gets back; they take the replicas by turns."""
@@ -257,23 +264,6 @@ def say(clips: list[Clip], speakers: int, each: int, share: int, shares: int, ur
         )
 
     return asyncio.run(everybody())
-
-
-def most_held(holds: Callable[[int], bool], first: int, most: int) -> int:
-    """The highest number, up to `most`, for which `holds`, to one part in `PRECISION`: by doubling, then halving."""
-    low, high = 0, min(first, most)
-    while holds(high):
-        low = high
-        if low == most:
-            return most
-        high = min(2 * low, most)
-    while high - low > max(1, low // PRECISION):
-        middle = (low + high) // 2
-        if holds(middle):
-            low = middle
-        else:
-            high = middle
-    return low
 
 
 async def _speak_or_fail(speech: Speech, url: str, delay: float) -> Heard:
@@ -296,8 +286,14 @@ def _progress(text: str) -> None:
     print(f"  {text}", file=sys.stderr)
 
 
-SERVICES = {"asr": Asr}
-"""What is measured, by the name it is asked for."""
+SERVICES = ("asr", "tts")
+"""What can be measured."""
+
+
+def memory_mib(gpu: Gpu | None) -> int | None:
+    """What a GPU holds now; None where there is none, or NVML fails."""
+    found = gpu.read() if gpu else None
+    return found["memory_used_mb"] if found else None
 
 
 def use_gpu(index: int) -> Gpu:
@@ -315,33 +311,48 @@ def main() -> int:
     parser.add_argument("folder", nargs="?", type=Path, default=CLIPS, help="with manifest.jsonl (default: the tests')")
     parser.add_argument("--dry-run", action="store_true", help="on the CPU, small, and no result is written")
     parser.add_argument("--gpu", type=int, default=0, help="NVML's number of it")
-    parser.add_argument("--model", help=f"default {FULL.model}")
+    parser.add_argument("--model", help=f"of recognition, default {FULL.model}")
+    parser.add_argument("--voice", help=f"of synthesis, default {gpu_tts.FULL.voice}")
     parser.add_argument("--replicas", type=int, nargs="+", help=f"default {FULL.replicas}")
-    parser.add_argument("--limit-s", type=float, help=f"95th percentile that counts as held, default {FULL.limit_s}")
-    parser.add_argument("--services", nargs="+", choices=list(SERVICES), default=list(SERVICES))
-    parser.add_argument("--output", type=Path, default=HERE / "results" / "gpu", help="without suffix")
+    parser.add_argument("--limit-s", type=float, help=f"p95 of finals that counts as held, default {FULL.limit_s}")
+    parser.add_argument(
+        "--tts-limit-s", type=float, help=f"p95 of first audio that counts as held, default {gpu_tts.FULL.limit_s}"
+    )
+    parser.add_argument("--services", nargs="+", choices=SERVICES, default=SERVICES)
+    parser.add_argument(
+        "--output", type=Path, default=HERE / "results" / "gpu", help="without suffix; the service's name is appended"
+    )
     asked = parser.parse_args()
 
-    plan = DRY if asked.dry_run else FULL
-    given = {"model": asked.model, "replicas": asked.replicas, "limit_s": asked.limit_s}
-    plan = replace(plan, **{name: value for name, value in given.items() if value is not None})
+    plan, tts_plan = (DRY, gpu_tts.DRY) if asked.dry_run else (FULL, gpu_tts.FULL)
+    plan = _changed(plan, model=asked.model, replicas=asked.replicas, limit_s=asked.limit_s)
+    tts_plan = _changed(tts_plan, voice=asked.voice, replicas=asked.replicas, limit_s=asked.tts_limit_s)
     gpu = None if asked.dry_run else use_gpu(asked.gpu)
-    clips = read_manifest(asked.folder)
-    with ProcessPoolExecutor(plan.clients, mp_context=get_context("spawn")) as pool:
-        parts = {name: SERVICES[name](plan, clips, gpu, pool) for name in asked.services}
-        for part in parts.values():
-            part.run()
+    memory = partial(memory_mib, gpu)
     card = f"{gpu.name}; " if gpu else "no GPU, a dry run; "
-    text = f"{card}{machine.in_words()}\n\n" + "\n".join(part.report() for part in parts.values())
-    print(text, end="")
-    if not asked.dry_run:
-        result = {"gpu": gpu.name if gpu else None, "plan": asdict(plan)}
-        result |= {name: part.result() for name, part in parts.items()}
-        machine.write_result(asked.output, text, result)
-    complaints = [line for part in parts.values() for line in part.complaints()]
+    complaints = []
+    with ProcessPoolExecutor(plan.clients, mp_context=get_context("spawn")) as pool:
+        parts: dict[str, Asr | gpu_tts.Tts] = {}
+        if "asr" in asked.services:
+            parts["asr"] = Asr(plan, read_manifest(asked.folder), memory, pool)
+        if "tts" in asked.services:
+            parts["tts"] = gpu_tts.Tts(tts_plan, memory, pool)
+        for name, part in parts.items():
+            part.run()
+            text = f"{card}{machine.in_words()}\n\n{part.report()}"
+            print(text)
+            if gpu is not None:
+                output = asked.output.with_name(f"{asked.output.name}_{name}")
+                machine.write_result(output, text, {"gpu": gpu.name, **part.result()})
+            complaints += part.complaints()
     for line in complaints:
         print(line, file=sys.stderr)
     return 1 if complaints else 0
+
+
+def _changed(plan: P, **given: Any) -> P:
+    """A plan with what was given on the command line."""
+    return replace(plan, **{name: value for name, value in given.items() if value is not None})
 
 
 if __name__ == "__main__":

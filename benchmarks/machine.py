@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import platform
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 PACKAGES = ("ctranslate2", "faster-whisper", "onnxruntime", "piper-tts")
 """What decides how fast and how well the engines work; this process's versions, which the images pin too."""
@@ -38,8 +40,17 @@ def write_result(output: Path, text: str, result: Mapping[str, object]) -> None:
     """A result as Markdown and, with the machine, as JSON; `output` is the files' name without suffix."""
     output.parent.mkdir(parents=True, exist_ok=True)
     output.with_suffix(".md").write_text(text, encoding="utf-8")
-    told = json.dumps({"machine": describe(), **result}, indent=2)
+    told = json.dumps(_finite({"machine": describe(), **result}), indent=2, allow_nan=False)
     output.with_suffix(".json").write_text(told + "\n", encoding="utf-8")
+
+
+def _finite(found: Any) -> Any:
+    """The same for JSON, which knows finite numbers alone: null for others, at any depth."""
+    if isinstance(found, Mapping):
+        return {key: _finite(value) for key, value in found.items()}
+    if isinstance(found, list | tuple):
+        return [_finite(value) for value in found]
+    return None if isinstance(found, float) and not math.isfinite(found) else found
 
 
 def _processor() -> str:

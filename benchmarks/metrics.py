@@ -8,6 +8,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 METRICS_URL = "http://127.0.0.1:8001/metrics"
 """Of the first recognition replica."""
+TTS_METRICS_URL = "http://127.0.0.1:8002/metrics"
+"""Of the first synthesis replica."""
 
 Metrics = dict[str, float]
 """Of a sample's name and labels (`asr_vad_delay_seconds_bucket,0.06`), the value."""

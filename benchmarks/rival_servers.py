@@ -45,10 +45,10 @@ def look_up(name: str) -> None:
     _run(sys.executable, "-m", "pip", "install", "--quiet", "--dry-run", "--no-deps", "--ignore-installed", name)
 
 
-def version(name: str) -> str:
-    """Which one is installed."""
+def version(name: str, package: str) -> str:
+    """Which version of a package is installed for a rival."""
     folders = [str(folder) for folder in (HOME / name).glob("lib/python*/site-packages")]
-    return next(found.version for found in distributions(name=name, path=folders))
+    return next(found.version for found in distributions(name=package, path=folders))
 
 
 def python_of(name: str) -> str:
