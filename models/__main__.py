@@ -54,8 +54,8 @@ def _find(name: str, folder: Path, local: Path | None) -> Model:
     model = find_model(name) or find_voice(name, folder, local)
     if model is None:
         raise ModelError(
-            f"{name!r} is not in models.json, nor in LOCAL_MODELS_DIR, nor the id of a Piper voice (as en_GB-alba-medium); "
-            f"models.json lists {', '.join(sorted(read_catalogue()))}"
+            f"{name!r} is not in models.json, nor a voice in LOCAL_MODELS_DIR, nor the id of one of Piper's "
+            f"(as en_GB-alba-medium); models.json lists {', '.join(sorted(read_catalogue()))}"
         )
     return model
 

@@ -49,11 +49,13 @@ def find_voice(name: str, folder: Path, local: Path | None) -> Model | None:
     try:
         return _model(model_name, _digests_on_hub(hub, voice_id), hub)
     except (ModelError, OSError, http.client.HTTPException, ValueError, KeyError, TypeError) as error:
-        missing = isinstance(error, urllib.error.HTTPError) and error.code == 404
+        if isinstance(error, urllib.error.HTTPError) and error.code == 404:
+            reason = f"has no {hub.path} in {hub.repo}"
+        else:
+            reason = f"could not be asked ({type(error).__name__}: {error})"
         raise ModelError(
-            f"{voice_id!r} is not in models.json, and the hub "
-            + (f"has no {hub.path} in {hub.repo}" if missing else f"could not be asked ({type(error).__name__}: {error})")
-            + f".\nPut {voice_id}.onnx and {voice_id}.onnx.json into a folder and name it in LOCAL_MODELS_DIR."
+            f"{voice_id!r} is not in models.json, and the hub {reason}.\n"
+            f"Put {voice_id}.onnx and {voice_id}.onnx.json into a folder and name it in LOCAL_MODELS_DIR."
         ) from error
 
 
