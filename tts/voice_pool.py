@@ -2,7 +2,7 @@
 
 Everything but the loading itself happens on the event loop. Voices are loaded one at a time on a thread of their own,
 so that neither the event loop nor the engine waits. A voice that a request holds never goes; of the others the one
-that was used longest ago goes first.
+that was let go of longest ago goes first.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ class VoicePool:
         self._metrics = metrics
         self._loader = ThreadPoolExecutor(1, thread_name_prefix="voice loader")
         self._voices: dict[VoiceCard, _Loaded] = {}
-        """The one used longest ago first."""
+        """The one that was let go of longest ago first."""
         self._failures: weakref.WeakKeyDictionary[VoiceCard, tuple[str, float]] = weakref.WeakKeyDictionary()
         """Why a voice could not be loaded, and when that was."""
 
@@ -91,7 +91,6 @@ class VoicePool:
             voice = self._begin_to_load(card)
         use = VoiceUse(card, voice.speaker, self, ready)
         voice.uses[use] = None
-        self._touch(voice)
         return use
 
     async def loaded(self, card: VoiceCard) -> VoiceUse:
@@ -116,7 +115,7 @@ class VoicePool:
         return card in self._voices
 
     def voice_ids(self) -> list[str]:
-        """The voices in memory, the one used longest ago first."""
+        """The voices in memory, the one that was let go of longest ago first."""
         return [voice.card.id for voice in self._voices.values() if voice.speaker is not None]
 
     def memory_mb(self) -> float:
@@ -124,7 +123,7 @@ class VoicePool:
         return sum(card.memory_mb for card in self._voices)
 
     def stop(self) -> None:
-        """Load no more; a load that runs comes to its end by itself, and nobody hears of it."""
+        """Load no more; a load that runs comes to its end by itself."""
         self._loader.shutdown(wait=False, cancel_futures=True)
 
     def _begin_to_load(self, card: VoiceCard) -> _Loaded:
@@ -181,8 +180,4 @@ class VoicePool:
         voice = self._voices.get(use.card)
         if voice is not None and use in voice.uses:
             del voice.uses[use]
-            self._touch(voice)
-
-    def _touch(self, voice: _Loaded) -> None:
-        """Make it the one used last."""
-        self._voices[voice.card] = self._voices.pop(voice.card)
+            self._voices[use.card] = self._voices.pop(use.card)  # the last one of them

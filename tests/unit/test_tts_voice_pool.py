@@ -213,7 +213,7 @@ async def test_a_voice_that_failed_is_tried_again(
     await visit(pool, B)
 
 
-async def test_a_pool_that_stops_tells_nobody(loader: Loader) -> None:
+async def test_a_pool_that_stops_loads_no_more(loader: Loader) -> None:
     """What waits to be loaded is not, and a load that runs ends by itself."""
     pool = VoicePool(loader, budget_mb=30, metrics=VoiceMetrics(CollectorRegistry()))
     loader.may_go_on.clear()
