@@ -45,8 +45,8 @@ restart-asr restart-tts: restart-%: ## restart them, after they have drained
 	@scripts/service.sh restart $*
 
 .PHONY: models
-models: ## fetch another model into the stack: make models MODEL=whisper-base.en
-	@test -n "$(MODEL)" || { echo "name one: make models MODEL=whisper-base.en; there are:"; $(COMPOSE) run --rm --no-deps -T models list; exit 2; }
+models: ## fetch another model or voice into the stack: make models MODEL=en_GB-alba-medium
+	@test -n "$(MODEL)" || { echo "name one: make models MODEL=whisper-base.en, or the id of any Piper voice; listed are:"; $(COMPOSE) run --rm --no-deps -T models list; exit 2; }
 	@$(COMPOSE) run --rm --no-deps -T models fetch $(MODEL)
 
 .PHONY: images images-gpu

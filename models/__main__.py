@@ -1,7 +1,9 @@
 """`python -m models fetch NAME...`, `verify NAME...`, `list`; folder and sources from the environment.
 
+A name is one of `models.json`, or the id of any Piper voice.
+
 MODELS_DIR        where models are kept (default /models)
-LOCAL_MODELS_DIR  a folder with model folders in it, tried first
+LOCAL_MODELS_DIR  a folder with model folders, or the files of voices, in it; tried first
 HF_ENDPOINT, HF_TOKEN  the hub's address and a token for it
 """
 
@@ -12,8 +14,9 @@ import os
 import sys
 from pathlib import Path
 
-from models.catalogue import ModelError, find_model, read_catalogue
+from models.catalogue import Model, ModelError, find_model, read_catalogue
 from models.fetch import fetch, problems
+from models.voices import LICENCE, find_voice, unlisted
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -26,18 +29,17 @@ def main(arguments: list[str] | None = None) -> int:
     asked = parser.parse_args(arguments)
 
     folder = Path(os.environ.get("MODELS_DIR") or "/models")
-    local = os.environ.get("LOCAL_MODELS_DIR")
+    local = Path(os.environ["LOCAL_MODELS_DIR"]) if os.environ.get("LOCAL_MODELS_DIR") else None
     try:
         if asked.command == "list":
-            for model in read_catalogue().values():
-                here = "here" if (folder / model.name).is_dir() else "-"
-                print(f"{model.name:28} {model.kind:22} {here:6} {model.licence}")
+            _list(folder)
             return 0
         # Names may come as one string, from an environment variable.
         for name in " ".join(asked.names).replace(",", " ").split():
-            model = find_model(name)
+            # What is to be verified is what is installed, not what it could be replaced by.
+            model = _find(name, folder, local if asked.command == "fetch" else None)
             if asked.command == "fetch":
-                fetch(model, folder, Path(local) if local else None)
+                fetch(model, folder, local)
             elif damage := problems(model, folder / model.name):
                 raise ModelError(f"{name}: {'; '.join(damage)}")
             else:
@@ -46,6 +48,26 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     return 0
+
+
+def _find(name: str, folder: Path, local: Path | None) -> Model:
+    model = find_model(name) or find_voice(name, folder, local)
+    if model is None:
+        raise ModelError(
+            f"{name!r} is not in models.json, nor a voice in LOCAL_MODELS_DIR, nor the id of one of Piper's "
+            f"(as en_GB-alba-medium); models.json lists {', '.join(sorted(read_catalogue()))}"
+        )
+    return model
+
+
+def _list(folder: Path) -> None:
+    """Every model that is listed, then the voices that are here though they are not."""
+    catalogue = read_catalogue()
+    for model in catalogue.values():
+        here = "here" if (folder / model.name).is_dir() else "-"
+        print(f"{model.name:28} {model.kind:22} {here:6} {model.licence}")
+    for name in unlisted(folder, set(catalogue)):
+        print(f"{name:28} {'piper-voice':22} {'here':6} {LICENCE}")
 
 
 if __name__ == "__main__":

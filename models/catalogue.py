@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import urllib.parse
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +26,11 @@ class Hub:
     revision: str
     path: str = ""
 
+    def address(self, name: str) -> str:
+        """Of one file, below the hub's own."""
+        path = f"{self.path}/{name}" if self.path else name
+        return f"{self.repo}/resolve/{self.revision}/{urllib.parse.quote(path)}"
+
 
 @dataclass(frozen=True)
 class Package:
@@ -45,6 +51,8 @@ class Model:
     """sha256 by file name."""
     hub: Hub | None
     package: Package | None
+    record: str | None = None
+    """File that keeps the digests, beside the model, where `models.json` does not."""
 
 
 def read_catalogue(path: Path = CATALOGUE) -> dict[str, Model]:
@@ -63,10 +71,12 @@ def read_catalogue(path: Path = CATALOGUE) -> dict[str, Model]:
     }
 
 
-def find_model(name: str, path: Path = CATALOGUE) -> Model:
-    """One model; a voice by its id too. Raises `ModelError` with the names that there are."""
+def read_voice_hub(path: Path = CATALOGUE) -> Hub:
+    """The repository with Piper's own catalogue of voices."""
+    return Hub(**json.loads(path.read_text(encoding="utf-8"))["piper_voices"])
+
+
+def find_model(name: str, path: Path = CATALOGUE) -> Model | None:
+    """One model that is listed, a voice by its id too; None where there is none of that name."""
     catalogue = read_catalogue(path)
-    found = catalogue.get(name) or catalogue.get(f"{VOICE_PREFIX}{name}")
-    if found is None:
-        raise ModelError(f"{name!r} is not in {path.name}; it lists {', '.join(sorted(catalogue))}")
-    return found
+    return catalogue.get(name) or catalogue.get(f"{VOICE_PREFIX}{name}")

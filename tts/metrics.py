@@ -39,3 +39,17 @@ class TtsMetrics:
             buckets=(-5, -2, -1, -0.5, -0.2, -0.1, 0, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20),
             registry=registry,
         )
+
+
+class VoiceMetrics:
+    """Voices that come into memory and leave it."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.loads = Counter("tts_voice_loads", "Voices loaded, by outcome", ["outcome"], registry=registry)
+        self.evictions = Counter("tts_voice_evictions", "Voices that left to make room", registry=registry)
+        self.load_seconds = Histogram(
+            "tts_voice_load_seconds",
+            "Time that a voice took to load, whatever came of it",
+            buckets=(0.1, 0.2, 0.5, 1, 1.5, 2, 3, 5, 10, 20, 60),
+            registry=registry,
+        )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 from collections.abc import Callable
 from typing import Any, cast
@@ -14,26 +15,27 @@ from serving.connection import Connection, Session
 from serving.errors import BadConfig
 from serving.metrics import gauge_from, new_registry
 from serving.state import Refusal
-from tts.engine import Engine
-from tts.metrics import TtsMetrics
+from tts.engine import Engine, Speaker
+from tts.installed import Installed, VoiceCard, scan
+from tts.metrics import TtsMetrics, VoiceMetrics
 from tts.session import TtsSession
 from tts.settings import TtsSettings
 from tts.voice import Voice
+from tts.voice_pool import VoicePool
 from tts.voices import Voices
 
-LoadVoices = Callable[[TtsSettings], Voices]
+log = logging.getLogger(__name__)
+
 PCM = ("pcm_s16le", "pcm_f32le", "mulaw", "alaw")
+LOOK_EVERY_S = 2.0
+"""Between two looks for voices that were installed meanwhile."""
 
 
-def load_voices(settings: TtsSettings) -> Voices:
-    """The real voices, from the models folder, warmed up. Blocks."""
-    voices = []
-    for voice_id in settings.voice_ids:
-        folder = settings.models_dir / f"piper-{voice_id}"
-        voice = Voice(folder, voice_id, device=settings.device, threads=settings.cores)
-        voice.warm_up()
-        voices.append(voice)
-    return Voices(voices)
+def load_voice(card: VoiceCard, settings: TtsSettings) -> Speaker:
+    """A real voice, warmed up. Blocks."""
+    voice = Voice(card.folder, card.id, device=settings.device, threads=settings.cores)
+    voice.warm_up()
+    return voice
 
 
 class TtsService:
@@ -42,13 +44,25 @@ class TtsService:
     name = "tts"
     path = wire.PATH
 
-    def __init__(self, settings: TtsSettings, load: LoadVoices = load_voices) -> None:
+    def __init__(self, settings: TtsSettings, load: Callable[[VoiceCard, TtsSettings], Speaker] = load_voice) -> None:
         self._settings = settings
         self.registry = new_registry()
         self._metrics = TtsMetrics(self.registry)
-        self._load_voices = load
+        self._pool = VoicePool(
+            lambda card: load(card, settings),
+            budget_mb=settings.voice_memory_mb,
+            metrics=VoiceMetrics(self.registry),
+        )
         self._voices: Voices | None = None
+        self._looking: asyncio.Task[None] | None = None
         self._engine: Engine | None = None
+        gauge_from("tts_voices_loaded", "Voices in memory", lambda: len(self._pool.voice_ids()), self.registry)
+        gauge_from(
+            "tts_voice_memory_bytes",
+            "Memory that the voices take, by the size of their files",
+            lambda: self._pool.memory_mb() * 2**20,
+            self.registry,
+        )
         gauge_from("tts_queue_depth", "Sentences that wait for the engine", self.queue_depth, self.registry)
 
     @property
@@ -57,9 +71,13 @@ class TtsService:
         return self._settings
 
     async def load(self) -> None:
-        """Load the voices and start the engine."""
-        voices = await asyncio.to_thread(self._load_voices, self.settings)
+        """Load the voices and start the engine. Raises where the default voice can't be loaded."""
+        installed = await asyncio.to_thread(scan, self.settings.models_dir, Installed())
+        default, *others = self.settings.voice_ids
+        voices = Voices(installed, self._pool, default)
+        await voices.load(others)
         self._voices = voices
+        self._looking = asyncio.create_task(self._look_for_voices(voices), name="look for voices")
         self._engine = Engine(
             ahead_s=self.settings.ahead_s,
             post=asyncio.get_running_loop().call_soon_threadsafe,
@@ -69,6 +87,9 @@ class TtsService:
 
     async def stop(self) -> None:
         """Stop the engine after the chunk that it renders."""
+        if self._looking is not None:
+            self._looking.cancel()
+        self._pool.stop()
         if self._engine is not None:
             await asyncio.to_thread(self._engine.stop)
 
@@ -114,6 +135,19 @@ class TtsService:
         return self._engine.seconds_stuck() if self._engine else 0.0
 
     def describe(self) -> dict[str, Any]:
-        """What `/health` says of the voice."""
-        voice = self.settings.voice_ids[0]
-        return {"voice": voice, "device": self.settings.device, "compute_type": "float32"}
+        """What `/health` says of the voices."""
+        described = {
+            "voice": self.settings.voice_ids[0],
+            "device": self.settings.device,
+            "compute_type": "float32",
+        }
+        return described if self._voices is None else {**described, "voices": self._voices.describe()}
+
+    async def _look_for_voices(self, voices: Voices) -> None:
+        """See what `make models` installs, until cancelled."""
+        while True:
+            await asyncio.sleep(LOOK_EVERY_S)
+            try:
+                voices.update(await asyncio.to_thread(scan, self.settings.models_dir, voices.installed))
+            except OSError:
+                log.exception("the models folder can't be read")

@@ -21,13 +21,14 @@ from chorus.wire.common import Close, CloseCode, Configured, Ready
 from chorus.wire.settings import SettingsError, as_dict, merge
 from serving.audio import Encoder, Pcm, Samples
 from serving.connection import Connection
-from serving.errors import BadConfig, BadMessage, Internal, Overloaded, TooLarge
+from serving.errors import BadConfig, BadMessage, Internal, Overloaded, StreamError, TooLarge
 from serving.messages import read_message, read_object
-from tts.engine import MOST_SENTENCES, Engine, ListenerStream, Sentence
+from tts.engine import MOST_SENTENCES, Engine, ListenerStream, Sentence, Speaker
 from tts.metrics import TtsMetrics
 from tts.sentences import SentenceSplitter
 from tts.settings import TtsSettings
 from tts.voice import Manner
+from tts.voice_pool import VoiceUse
 from tts.voices import Voices
 
 RETRY_MS = 1000
@@ -56,6 +57,8 @@ class SpeechRequest:
     id: str
     settings: wire.Settings
     """With voice, sample rate and speaker resolved."""
+    voice: VoiceUse
+    """Held until the request is over."""
     accepted: float
     """Monotonic seconds."""
     text: SentenceSplitter = field(default_factory=SentenceSplitter)
@@ -167,9 +170,8 @@ class TtsSession:
         """Cancel everything of this stream."""
         self._released = True
         self._engine.forget(self._stream)
-        for _ in self._requests:
-            self._metrics.requests.labels("abandoned").inc()
-        self._requests.clear()
+        for request in list(self._requests.values()):
+            self._end(request, "abandoned")
 
     def totals(self) -> dict[str, Any]:
         """What the stream did."""
@@ -184,9 +186,12 @@ class TtsSession:
     def _merged(self, changes: dict[str, Any], request_id: str | None = None) -> wire.Settings:
         try:
             settings = merge(self._settings, changes)
+            self._check(settings)
         except SettingsError as error:
             raise BadConfig(str(error), request_id=request_id) from None
-        self._check(settings)
+        except StreamError as error:
+            error.request_id = request_id
+            raise
         return settings
 
     def _synthesize(self, message: wire.Synthesize, overrides: dict[str, Any]) -> None:
@@ -202,6 +207,7 @@ class TtsSession:
             self._end_text()
             self._appending = request
         else:
+            self._check_room(message.text, request.id)
             self._add_text(request, message.text)
         self._go_on()
 
@@ -218,25 +224,44 @@ class TtsSession:
                 request_id=request_id,
                 retry_after_ms=RETRY_MS,
             )
-        request = SpeechRequest(request_id, self._voices.resolve(settings), time.monotonic())
-        self._add_text(request, text)  # or not: then there is no such request
+        self._check_room(text, request_id)
+        try:
+            settings = self._voices.resolve(settings)
+            voice = self._voices.use(settings.voice, lambda error: self._on_voice(request, error))
+        except StreamError as error:
+            error.request_id = request_id
+            raise
+        request = SpeechRequest(request_id, settings, voice, time.monotonic())
+        self._add_text(request, text)
         self._requests[request_id] = request
         self._accepted += 1
         return request
 
-    def _add_text(self, request: SpeechRequest, text: str) -> None:
+    def _on_voice(self, request: SpeechRequest, error: StreamError | None) -> None:
+        """Its voice is loaded, or can't be: then the request is taken for one that was never accepted."""
+        if error is not None:
+            self._end(request, "failed")
+            self._accepted -= 1
+            error.request_id = request.id
+            self._connection.fail(error)
+        self._go_on()
+
+    def _check_room(self, text: str, request_id: str) -> None:
+        """Raise `TooLarge` or `Overloaded` for text that finds no room."""
         most = self._service_settings.max_text_chars
         if len(text) > most:
             raise TooLarge(
-                f"at most {most} characters may wait to be spoken; these are {len(text)}", request_id=request.id
+                f"at most {most} characters may wait to be spoken; these are {len(text)}", request_id=request_id
             )
         waiting = sum(each.text.waiting() for each in self._requests.values())
         if (excess := waiting + len(text) - most) > 0:
             raise Overloaded(
                 f"{waiting} characters of this stream wait to be spoken; at most {most} may",
-                request_id=request.id,
+                request_id=request_id,
                 retry_after_ms=max(RETRY_MS, excess * SPOKEN_MS_PER_CHAR),
             )
+
+    def _add_text(self, request: SpeechRequest, text: str) -> None:
         request.text.feed(text)
         self._metrics.characters.inc(len(text))
 
@@ -258,15 +283,12 @@ class TtsSession:
         if request_id is not None and request_id not in self._requests:
             raise BadMessage(f"no request {request_id!r} is open", request_id=request_id)
         for each in [request_id] if request_id is not None else list(self._requests):
-            request = self._requests.pop(each)
-            request.over = True
-            if request is self._appending:
-                self._appending = None
+            request = self._requests[each]
+            self._end(request, "cancelled")
             taken_back = self._connection.take_back_audio(request)
             self._engine.cancel(self._stream, request, request.seconds)
             self._seconds -= taken_back
             self._cancelled += 1
-            self._metrics.requests.labels("cancelled").inc()
             sent = round(max(0.0, request.seconds - taken_back), 6)
             self._connection.send(wire.Cancelled(request_id=each, seconds_sent=sent))
         self._go_on()
@@ -276,6 +298,8 @@ class TtsSession:
     def _go_on(self) -> None:
         """Give the engine what it has room for, complete what is complete, and end the stream when it is due."""
         for request in list(self._requests.values()):
+            if request.voice.speaker is None:
+                break  # it is being loaded
             while request.in_engine < MOST_SENTENCES and (text := request.text.next()) is not None:
                 self._speak(request, text)
             if request.in_engine or not request.whole:
@@ -290,7 +314,7 @@ class TtsSession:
 
     def _speak(self, request: SpeechRequest, text: str) -> None:
         settings = request.settings
-        voice = self._voices.get(cast(str, settings.voice))
+        voice = cast(Speaker, request.voice.speaker)
         rate = cast(int, settings.sample_rate)
         spoken = SpokenSentence(0, text, Encoder(voice.sample_rate, cast(Pcm, settings.encoding), rate))
         manner = Manner(settings.speed, cast(int, settings.speaker), settings.noise_scale, settings.noise_w_scale)
@@ -341,7 +365,7 @@ class TtsSession:
             )
         )
         if spoken.number > 1 and settings.sentence_silence_ms:
-            rate = self._voices.get(cast(str, settings.voice)).sample_rate
+            rate = request.voice.card.sample_rate
             pause = np.zeros(settings.sentence_silence_ms * rate // 1000, np.float32)
             self._send_audio(request, spoken, spoken.encoder.encode(pause))
 
@@ -360,10 +384,17 @@ class TtsSession:
             frame = data[start : start + FRAME_BYTES]
             self._connection.send_audio(frame, owner=request, seconds=spoken.encoder.seconds(frame))
 
-    def _complete(self, request: SpeechRequest) -> None:
+    def _end(self, request: SpeechRequest, outcome: str) -> None:
+        """It is over, whichever way."""
         del self._requests[request.id]
         request.over = True
-        self._metrics.requests.labels("complete").inc()
+        request.voice.release()
+        if request is self._appending:
+            self._appending = None
+        self._metrics.requests.labels(outcome).inc()
+
+    def _complete(self, request: SpeechRequest) -> None:
+        self._end(request, "complete")
         first = request.first_audio
         self._connection.send(
             wire.SynthesisComplete(

@@ -20,7 +20,9 @@ class TtsSettings(ServiceSettings):
     outbox_bytes: int = Field(default=8 * 1024 * 1024, ge=65536)
     """Bytes that may wait for one slow reader before its stream is closed with `too_slow`."""
     voices: str = "en_US-joe-medium"
-    """Ids of the voices to load, separated by commas; the first is the default."""
+    """Ids of the voices to load at the start, separated by commas; the first is the default, and stays in memory."""
+    voice_memory_mb: float = Field(default=300, ge=0)
+    """MiB that voices may take together. Who asks for another one makes those go that were used longest ago."""
     ahead_s: float = Field(default=10, ge=1, le=300)
     """Audio made ahead of what a listener can have played, seconds; a cancelled request has wasted no more."""
     max_text_chars: int = Field(default=100_000, ge=100)
@@ -37,5 +39,5 @@ class TtsSettings(ServiceSettings):
 
     @property
     def voice_ids(self) -> list[str]:
-        """The voices to load, the default first."""
+        """The voices to load at the start, the default first."""
         return [part.strip() for part in self.voices.split(",") if part.strip()]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import logging
 import re
@@ -56,9 +57,6 @@ class Voice:
         described = json.loads((model_dir / f"{voice_id}.onnx.json").read_text(encoding="utf-8"))
         self._config = PiperConfig.from_dict(described)
         self.sample_rate: int = self._config.sample_rate
-        self.language: str = described.get("language", {}).get("code") or self._config.espeak_voice
-        self.speakers: list[str] = list(described.get("speaker_id_map", {})) or ["0"]
-        self._speaker_numbers: dict[str, int] = described.get("speaker_id_map", {}) or {"0": 0}
         # Piper's own class does the phonemes; its session stays empty, ours are cut in two.
         self._phonemizer = PiperVoice(session=None, config=self._config)
         with tempfile.TemporaryDirectory(prefix="chorus-voice-") as folder:
@@ -82,15 +80,6 @@ class Voice:
                 log.warning("voice %s is rendered whole: its chunks differ from it (%.0f dB SNR)", self.id, found)
                 self._plan = whole
                 return
-
-    def speaker_number(self, speaker: str | int | None) -> int | None:
-        """The number of a speaker given by name or number; None where there is no such speaker."""
-        if speaker is None:
-            return 0
-        if isinstance(speaker, int) or speaker.isdecimal():
-            number = int(speaker)
-            return number if 0 <= number < max(1, self._config.num_speakers) else None
-        return self._speaker_numbers.get(speaker)
 
     def phonemize(self, text: str) -> list[list[int]]:
         """Phoneme ids of each part of the text that the encoder takes at once; none where nothing can be spoken."""
@@ -146,11 +135,23 @@ def _session(path: Path, device: str, threads: int) -> onnxruntime.InferenceSess
     # The arena saves a fifth of the CPU time; runs of phonemes and chunks are bounded, and so is what it keeps.
     # Memory patterns are for inputs of one shape.
     options.enable_mem_pattern = False
+    # One arena for all voices: what one needs while it speaks, 80 MB and more, is there for the next one too.
+    _share_arena()
+    options.add_session_config_entry("session.use_env_allocators", "1")
     providers: list[Any] = ["CPUExecutionProvider"]
     if device == "cuda":
         # The default search tries every algorithm anew for each length of sentence.
         providers.insert(0, ("CUDAExecutionProvider", {"cudnn_conv_algo_search": "HEURISTIC"}))
     return onnxruntime.InferenceSession(str(path), options, providers=providers)
+
+
+@functools.cache
+def _share_arena() -> None:
+    """Make the arena that the sessions of this process share."""
+    place = onnxruntime.OrtMemoryInfo(
+        "Cpu", onnxruntime.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, onnxruntime.OrtMemType.DEFAULT
+    )
+    onnxruntime.create_and_register_allocator(place, None)
 
 
 def _snr_db(reference: Samples, other: Samples) -> float:

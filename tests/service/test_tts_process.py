@@ -7,6 +7,9 @@ import os
 import signal
 import socket
 import sys
+from asyncio.subprocess import Process
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -16,10 +19,12 @@ from chorus.speech import speak
 from chorus.tts import Audio
 from chorus.wire import tts as wire
 from tests.conftest import ROOT
+from tests.service.synthetic_voices import REAL, make_voice
 
 pytestmark = pytest.mark.model
 
 MOST_RSS_MB = 350
+A_VOICE_MB = 75
 TEXTS = [
     "Yes, of course.",
     "The weather tomorrow will be sunny with a light breeze from the west after noon today.",
@@ -57,8 +62,9 @@ async def until_it_listens(port: int) -> None:
                 return
 
 
-async def test_memory_is_bounded_and_sigterm_ends_it(models_dir: Path) -> None:
-    """Short and long sentences, four at once, and a text that never ends leave it below its limit; then it exits 0."""
+@asynccontextmanager
+async def replica(models_dir: Path, **settings: str) -> AsyncIterator[tuple[Process, str]]:
+    """A process that serves, and its address."""
     port = free_port()
     environment = {
         **os.environ,
@@ -67,14 +73,24 @@ async def test_memory_is_bounded_and_sigterm_ends_it(models_dir: Path) -> None:
         "TTS_HOST": "127.0.0.1",
         "TTS_PORT": str(port),
         "TTS_ADMIN_PORT": "0",
-        "TTS_VOICES": "en_US-joe-medium",
+        "TTS_VOICES": REAL,
+        **settings,
     }
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "tts", env=environment, stderr=asyncio.subprocess.DEVNULL
     )
-    url = f"ws://127.0.0.1:{port}"
     try:
         await until_it_listens(port)
+        yield process, f"ws://127.0.0.1:{port}"
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+
+
+async def test_memory_is_bounded_and_sigterm_ends_it(models_dir: Path) -> None:
+    """Short and long sentences, four at once, and a text that never ends leave it below its limit; then it exits 0."""
+    async with replica(models_dir) as (process, url):
         for _ in range(3):
             spoken = await asyncio.gather(*(speak(text, url) for text in [*TEXTS, TEXTS[1]]))
             assert all(each.seconds > 0.5 for each in spoken)
@@ -89,7 +105,36 @@ async def test_memory_is_bounded_and_sigterm_ends_it(models_dir: Path) -> None:
         assert memory_mb(process.pid, "VmHWM") < MOST_RSS_MB
         process.send_signal(signal.SIGTERM)
         assert await asyncio.wait_for(process.wait(), 30) == 0
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
+
+
+async def test_voices_that_come_and_go_leave_no_memory_behind(models_dir: Path, tmp_path: Path) -> None:
+    """Two that take turns in the room for one: after eight loads the process holds what it held after two."""
+    real = models_dir / f"piper-{REAL}"
+    (tmp_path / real.name).symlink_to(real)
+    for seed, name in enumerate(("red", "green")):
+        make_voice(tmp_path, name, real, seed)
+    async with replica(tmp_path, TTS_VOICE_MEMORY_MB="160") as (process, url):
+        held = []
+        for _ in range(4):
+            for name in ("red", "green"):
+                assert (await speak(TEXTS[1], url, voice=name)).seconds > 0.5
+            held.append(memory_mb(process.pid, "VmRSS"))
+        assert held[-1] < held[0] + A_VOICE_MB / 2
+        assert max(held) < MOST_RSS_MB
+
+
+async def test_without_its_default_voice_it_says_why_and_ends(models_dir: Path, tmp_path: Path) -> None:
+    """Its container starts it anew, and nobody is sent to it."""
+    environment = {
+        **os.environ,
+        "PYTHONPATH": f"{ROOT}:{ROOT / 'client'}",
+        "MODELS_DIR": str(tmp_path),
+        "TTS_PORT": "0",
+        "TTS_ADMIN_PORT": "0",
+    }
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "tts", env=environment, stderr=asyncio.subprocess.PIPE
+    )
+    _, said = await process.communicate()
+    assert process.returncode != 0
+    assert f"the default voice '{REAL}' can't be used: it is not installed" in said.decode()

@@ -117,10 +117,7 @@ class SampleCountingEngine:
 class RampVoice:
     """A voice without a model: ten samples a character, in chunks of fifty, each sample telling its place."""
 
-    id = "ramp"
     sample_rate = 16000
-    language = "en"
-    speakers = ("0",)
 
     def __init__(self, voice_id: str = "ramp") -> None:
         self.id = voice_id
@@ -128,9 +125,6 @@ class RampVoice:
         self.rendered = 0
         self.chunk = 50
         """Samples."""
-
-    def speaker_number(self, speaker: str | int | None) -> int | None:
-        return 0 if speaker in (None, 0, "0") else None
 
     def phonemize(self, text: str) -> list[list[int]]:
         letters = [ord(each) for each in text if each.isalnum()]

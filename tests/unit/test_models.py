@@ -183,8 +183,10 @@ def test_the_catalogue_pins_every_file() -> None:
         assert all(len(digest) == 64 for digest in model.files.values())
         assert model.hub or model.package
     for name in ("whisper-tiny.en", "silero-vad", "piper-en_US-joe-medium"):
-        assert find_model(name).package is not None
-    assert find_model("en_US-joe-medium").name == "piper-en_US-joe-medium"
+        model = find_model(name)
+        assert model is not None
+        assert model.package is not None
+    assert find_model("en_US-joe-medium") == find_model("piper-en_US-joe-medium")
 
 
 def test_an_unknown_model_is_told_with_those_that_there_are(capsys: pytest.CaptureFixture[str]) -> None:

@@ -137,11 +137,8 @@ def test_a_file_that_is_no_graph_is_named(tmp_path: Path) -> None:
 
 
 def test_several_speakers_keep_their_own_voice_in_every_chunk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Joined chunks equal the whole for each speaker; a speaker is found by name or number."""
+    """Joined chunks equal the whole for each speaker."""
     voice = save_voice(tmp_path, tiny_voice(speakers=3), 3)
-    assert voice.speakers == ["speaker 0", "speaker 1", "speaker 2"]
-    assert [voice.speaker_number(each) for each in (None, 2, "1", "speaker 2")] == [0, 2, 1, 2]
-    assert [voice.speaker_number(each) for each in (3, -1, "nobody")] == [None] * 3
     heard = []
     for number in range(3):
         manner = Manner(speaker=number, noise_scale=0, noise_w_scale=0)

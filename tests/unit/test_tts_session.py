@@ -15,6 +15,7 @@ from chorus.wire import tts as wire
 from chorus.wire.common import CloseCode, Configured, Error, Ready
 from serving.errors import BadConfig, BadMessage
 from tests.conftest import eventually
+from tests.unit.fake_voices import voices_of
 from tests.unit.fakes import FakeConnection, RampVoice, told
 from tts.engine import Engine
 from tts.metrics import TtsMetrics
@@ -28,10 +29,10 @@ pytestmark = pytest.mark.unit
 class Bench:
     """One session on a real engine thread with a fake voice."""
 
-    def __init__(self, ahead_s: float = 1000, **limits: Any) -> None:
+    def __init__(self, ahead_s: float = 1000, voices: Voices | None = None, **limits: Any) -> None:
         self.connection = FakeConnection()
         self.voice = RampVoice()
-        self.voices = Voices([self.voice, RampVoice("other")])  # type: ignore[list-item]
+        self.voices = voices or voices_of(self.voice, RampVoice("other"))
         metrics = TtsMetrics(CollectorRegistry())
         post = asyncio.get_running_loop().call_soon_threadsafe
         self.engine = Engine(ahead_s=ahead_s, post=post, metrics=metrics)
