@@ -18,8 +18,8 @@ from piper import PiperVoice
 from piper.config import PiperConfig
 
 from serving.audio import Samples
-from tts.chunks import plan, whole
-from tts.graph import BACK, FRONT, Cut, split_voice
+from tts.chunks import BACK_OVERLAP, MIDDLE_OVERLAP, plan, whole
+from tts.graph import BACK, FRONT, MIDDLE, Cut, split_voice
 from tts.phonemes import runs
 
 log = logging.getLogger(__name__)
@@ -59,7 +59,7 @@ class Voice:
         self.language: str = described.get("language", {}).get("code") or self._config.espeak_voice
         self.speakers: list[str] = list(described.get("speaker_id_map", {})) or ["0"]
         self._speaker_numbers: dict[str, int] = described.get("speaker_id_map", {}) or {"0": 0}
-        # Piper's own class does the phonemes; its session stays empty, ours are cut in two.
+        # Piper's own class does the phonemes; its session stays empty, ours are cut in three.
         self._phonemizer = PiperVoice(session=None, config=self._config)
         with tempfile.TemporaryDirectory(prefix="chorus-voice-") as folder:
             self._cut = split_voice(onnx_file, Path(folder))
@@ -67,6 +67,7 @@ class Voice:
                 self._whole = _session(onnx_file, device, threads)
             else:
                 self._front = _session(Path(folder) / FRONT, device, threads)
+                self._middle = _session(Path(folder) / MIDDLE, device, threads)
                 self._back = _session(Path(folder) / BACK, device, threads)
         self._plan = plan
 
@@ -109,11 +110,15 @@ class Voice:
         given = dict(zip(names, self._run(self._front, names, self._front_inputs(ids, manner)), strict=True))
         frames: int = given[cut.latent].shape[-1]
         for chunk in self._plan(frames):
-            seen = slice(chunk.start - chunk.before, chunk.end + chunk.after)
-            part = {name: tensor[..., seen] if tensor.shape[-1] == frames else tensor for name, tensor in given.items()}
-            audio = self._run(self._back, None, part)[0].reshape(-1)
-            hop = len(audio) // (seen.stop - seen.start)
-            yield audio[chunk.before * hop : len(audio) - chunk.after * hop]
+            near = chunk.widened(BACK_OVERLAP, frames)
+            far = near.widened(MIDDLE_OVERLAP, frames)
+            part = {
+                name: tensor[..., far.start : far.end] if tensor.shape[-1] == frames else tensor
+                for name, tensor in given.items()
+            }
+            features = near.of(far, self._run(self._middle, None, part)[0])
+            audio = self._run(self._back, None, {cut.features: features})[0].reshape(-1)
+            yield chunk.of(near, audio)
 
     def _front_inputs(self, ids: list[int], manner: Manner) -> dict[str, npt.NDArray[Any]]:
         config = self._config
