@@ -69,7 +69,7 @@ clean: ## remove .venv, .rivals and caches; the stack, its models and .env stay
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .PHONY: bench-asr bench-asr-accuracy bench-asr-false-text bench-asr-hotwords bench-asr-long bench-asr-reconnect
-.PHONY: bench-tts-first-audio bench-asr-overload bench-serving bench-gpu
+.PHONY: bench-tts-compute bench-tts-first-audio bench-asr-overload bench-serving bench-gpu
 bench-asr: venv ## final latency by live speakers, beside the rivals: SPEECH=folder ARGS="--quick"
 	@$(PYTHON_RUN) benchmarks.asr_speakers $(SPEECH) $(ARGS)
 bench-asr-accuracy: venv ## word error rate beside faster-whisper's: SPEECH=folder with manifest.jsonl
@@ -82,6 +82,8 @@ bench-asr-long: venv ## memory and clock of long streams: SPEECH=folder with man
 	@$(PYTHON_RUN) benchmarks.asr_long $(SPEECH)
 bench-asr-reconnect: venv ## words of streams whose connections are cut, beside undisturbed ones: SPEECH=folder
 	@$(PYTHON_RUN) benchmarks.asr_reconnect $(SPEECH)
+bench-tts-compute: venv ## what the parts of a voice cost, in chunks, whole, and beside piper-tts
+	@$(PYTHON_RUN) benchmarks.tts_compute $(ARGS)
 bench-tts-first-audio: venv ## time to first audio beside piper-tts's own
 	@$(PYTHON_RUN) benchmarks.tts_first_audio
 bench-asr-overload: venv ## twice as many speakers as can be served, with and without admission: SPEECH=folder
