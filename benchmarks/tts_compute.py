@@ -154,19 +154,18 @@ def median(values: Iterable[float]) -> float:
 
 def table(rows: list[dict[str, float]]) -> list[str]:
     """As Markdown."""
-    lines = [
+    cells = (
+        "| {words} | {seconds:.1f} | {front_ms:.0f} | {middle_ms:.0f} | {back_ms:.0f} "
+        "| {first_ms:.0f} ({first_cpu_ms:.0f}) | {piper_first_ms:.0f} | {first_ratio:.2f} "
+        "| {cpu_ms_per_s:.0f} | {whole_cpu_ms_per_s:.0f} | {cpu_ratio_to_whole:.2f} | {piper_cpu_ms_per_s:.0f} "
+        "| {snr_db:.0f} |"
+    )
+    return [
         "| words | audio s | front ms | middle ms | back ms | first sound ms (CPU) | piper-tts ms | ratio "
         "| CPU ms per audio s | whole | ratio | piper-tts | SNR dB |",
         "| ---: " * 13 + "|",
+        *(cells.format(**each) for each in rows),
     ]
-    for each in rows:
-        lines.append(
-            "| {words} | {seconds:.1f} | {front_ms:.0f} | {middle_ms:.0f} | {back_ms:.0f} "
-            "| {first_ms:.0f} ({first_cpu_ms:.0f}) | {piper_first_ms:.0f} | {first_ratio:.2f} "
-            "| {cpu_ms_per_s:.0f} | {whole_cpu_ms_per_s:.0f} | {cpu_ratio_to_whole:.2f} | {piper_cpu_ms_per_s:.0f} "
-            "| {snr_db:.0f} |".format(**each)
-        )
-    return lines
 
 
 def main() -> int:

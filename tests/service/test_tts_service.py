@@ -6,7 +6,6 @@ import asyncio
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
 import pytest
 from numpy.typing import NDArray
 
@@ -18,7 +17,7 @@ from chorus.wire import tts as wire
 from serving.audio import decode
 from tts import chunks
 from tts.phonemes import MOST_PHONEMES
-from tts.voice import Manner, Voice
+from tts.voice import Manner, Voice, _session
 
 pytestmark = [pytest.mark.model, pytest.mark.asyncio(loop_scope="module")]
 
@@ -44,7 +43,7 @@ def voice(models_dir: Path) -> Voice:
 
 async def test_chunks_equal_the_whole(voice: Voice, models_dir: Path) -> None:
     """Joined chunks have the uncut graph's length to the sample, and its sound: at least 60 dB, for 50 sentences."""
-    uncut = onnxruntime.InferenceSession(str(models_dir / "piper-en_US-joe-medium" / "en_US-joe-medium.onnx"))
+    uncut = _session(models_dir / "piper-en_US-joe-medium" / "en_US-joe-medium.onnx", "cpu", 2)
     still = Manner(noise_scale=0, noise_w_scale=0)
     texts = VARIED.read_text(encoding="utf-8").splitlines()
     assert len(texts) == 50
@@ -60,7 +59,7 @@ async def test_a_voice_whose_chunks_differ_is_rendered_whole(voice: Voice, monke
     """Warming up compares; a voice that hears further than the overlap reaches is not spoilt by it."""
     voice.warm_up()
     assert voice._plan is chunks.plan
-    monkeypatch.setattr("tts.voice.MIDDLE_OVERLAP", 2)
+    monkeypatch.setattr(chunks, "OVERLAP_FRAMES", 2)
     voice.warm_up()
     assert voice._plan is chunks.whole
     (ids,) = voice.phonemize(SENTENCES[1])

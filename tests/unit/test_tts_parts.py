@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -13,7 +12,7 @@ from prometheus_client import CollectorRegistry
 from serving.audio import Samples
 from tests.unit.fakes import RampVoice
 from tts import sentences
-from tts.chunks import FIRST_FRAMES, LARGEST_FRAMES, Chunk, plan
+from tts.chunks import FIRST_FRAMES, OVERLAP_FRAMES, plan
 from tts.engine import Engine, ListenerStream, Sentence
 from tts.metrics import TtsMetrics
 from tts.phonemes import MOST_PHONEMES, runs
@@ -148,20 +147,14 @@ def test_text_without_an_end_is_broken_at_the_best_place() -> None:
 @settings(deadline=None)
 @given(st.integers(1, 5000))
 def test_chunks_cover_every_frame_once(frames: int) -> None:
-    """Without gap or overlap; the first is short, and none is much longer than the largest."""
+    """Without gap or overlap, each seen with as many further frames as there are up to the overlap."""
     chunks = list(plan(frames))
     assert [chunk.start for chunk in chunks] == [0, *(chunk.end for chunk in chunks[:-1])]
     assert chunks[-1].end == frames
-    assert chunks[0].end < 2 * FIRST_FRAMES
-    assert all(chunk.end - chunk.start < LARGEST_FRAMES + FIRST_FRAMES for chunk in chunks)
-
-
-def test_a_chunk_sees_its_neighbours_and_keeps_its_own() -> None:
-    """As many further frames as there are up to the overlap; its own part is found at any rate."""
-    assert Chunk(10, 20).widened(4, 100) == Chunk(6, 24)
-    assert Chunk(0, 20).widened(4, 21) == Chunk(0, 21)
-    samples = np.repeat(np.arange(6, 24, dtype=np.float32), 3)
-    assert set(Chunk(10, 20).of(Chunk(6, 24), samples)) == set(range(10, 20))
+    for chunk in chunks:
+        assert chunk.before == min(OVERLAP_FRAMES, chunk.start)
+        assert chunk.after == min(OVERLAP_FRAMES, frames - chunk.end)
+    assert chunks[0].end - chunks[0].start < 2 * FIRST_FRAMES
 
 
 @settings(deadline=None)
