@@ -150,7 +150,7 @@ def _session(path: Path, device: str, threads: int) -> onnxruntime.InferenceSess
     options.log_severity_level = 3
     # A thread that waits for its share of the next operator spins for a moment: waking it would take as long. Longer
     # spinning, and any after a call, takes the cores from everybody else.
-    options.add_session_config_entry("session.intra_op.spin_duration_us", "20")
+    options.add_session_config_entry("session.intra_op.spin_duration_us", "10")
     options.add_session_config_entry("session.force_spinning_stop", "1")
     # The arena saves a fifth of the CPU time; runs of phonemes and chunks are bounded, and so is what it keeps.
     # Memory patterns are for inputs of one shape.
