@@ -69,7 +69,8 @@ clean: ## remove .venv, .rivals and caches; the stack, its models and .env stay
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .PHONY: bench-asr bench-asr-accuracy bench-asr-false-text bench-asr-hotwords bench-asr-long bench-asr-reconnect
-.PHONY: bench-tts bench-tts-busy bench-tts-round-trip bench-tts-first-audio bench-asr-overload bench-serving bench-gpu
+.PHONY: bench-tts bench-tts-busy bench-tts-round-trip bench-tts-first-audio bench-tts-compute
+.PHONY: bench-asr-overload bench-serving bench-gpu
 bench-asr: venv ## final latency by live speakers, beside the rivals: SPEECH=folder ARGS="--quick"
 	@$(PYTHON_RUN) benchmarks.asr_speakers $(SPEECH) $(ARGS)
 bench-asr-accuracy: venv ## word error rate beside faster-whisper's: SPEECH=folder with manifest.jsonl
@@ -89,6 +90,8 @@ bench-tts-busy: venv ## 24 listeners with a reply every 6 s beside wyoming-piper
 		--listeners 24 --minutes 5 --output benchmarks/results/tts_busy $(ARGS)
 bench-tts-round-trip: venv ## what recognition hears of what synthesis says, beside whole sentences of piper-tts
 	@$(PYTHON_RUN) benchmarks.tts_round_trip $(ARGS)
+bench-tts-compute: venv ## what the parts of a voice cost, in chunks, whole, and beside piper-tts
+	@$(PYTHON_RUN) benchmarks.tts_compute $(ARGS)
 bench-tts-first-audio: venv ## time to first audio beside piper-tts's own
 	@$(PYTHON_RUN) benchmarks.tts_first_audio
 bench-asr-overload: venv ## twice as many speakers as can be served, with and without admission: SPEECH=folder

@@ -1,10 +1,13 @@
-"""Cuts a Piper voice's ONNX graph in two, so that sound can be made in chunks.
+"""Cuts a Piper voice's ONNX graph in three, so that sound can be made in chunks.
 
-    front: phonemes -> text encoder, durations -> latent and mask       needs the whole sentence
-    back:  latent and mask -> flow, decoder -> audio                    convolutional: any range of frames
+    front:  phonemes -> text encoder, durations -> latent and mask          needs the whole sentence
+    middle: latent and mask -> flow, first stage of the decoder -> features convolutional, hears far
+    back:   features -> the decoder's other stages -> audio                 convolutional, hears hardly beyond a frame
 
-The cut lies where noise has just been added to the latent, before the flow (VITS, Kim et al. 2021). Tensor names
-differ from export to export, so it is found by the graph's shape: what follows the last random tensor.
+The first cut lies where noise has just been added to the latent, before the flow (VITS, Kim et al. 2021), the second
+before the decoder's second upsampling (HiFi-GAN, Kong et al. 2020): behind it lies most of the work, at rates so high
+that its convolutions reach over little time. Tensor names differ from export to export, so both are found by the
+graph's shape: what follows the last random tensor, and the second transposed convolution.
 
 Run as a program (`python -m tts.graph VOICE.onnx FOLDER`), because the `onnx` package and two copies of the
 graph would otherwise stay in the service's memory. Prints the cut as JSON, or `null` where there is none.
@@ -17,7 +20,7 @@ import json
 import os
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,17 +29,20 @@ LONGEST_S = 120
 NICE = 5
 """A quarter of a core beside others who want all of it: better a late voice than gaps in those that play."""
 FRONT = "front.onnx"
+MIDDLE = "middle.onnx"
 BACK = "back.onnx"
 
 
 @dataclass(frozen=True)
 class Cut:
-    """The tensors that the front gives and the back takes."""
+    """The tensors that one part gives and the next takes."""
 
     latent: str
     """(1, channels, frames)"""
     others: tuple[str, ...]
     """The mask (1, 1, frames), and the speaker's embedding where there are several."""
+    features: str
+    """All that the back takes: (1, channels, frames times the first upsampling's factor)"""
 
 
 class NoCut(ValueError):
@@ -44,20 +50,18 @@ class NoCut(ValueError):
 
 
 def split_voice(voice: Path, folder: Path) -> Cut | None:
-    """Write `front.onnx` and `back.onnx` of a voice into `folder`; None where it can't be cut. Blocks."""
+    """Write `front.onnx`, `middle.onnx`, `back.onnx` of a voice; None where it can't be cut. Blocks."""
     command = [sys.executable, "-m", "tts.graph", str(voice), str(folder)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=LONGEST_S)
     if done.returncode != 0:
         said = done.stderr.strip().splitlines() or [f"ended by signal {-done.returncode}"]
         raise RuntimeError(f"{voice.name} can't be read: {said[-1]}")
     found = json.loads(done.stdout)
-    return None if found is None else Cut(found["latent"], tuple(found["others"]))
+    return None if found is None else Cut(found["latent"], tuple(found["others"]), found["features"])
 
 
 def find_cut(graph: Any) -> Cut:
     """The cut of an `onnx.GraphProto`. Raises `NoCut`."""
-    constants = {tensor.name for tensor in graph.initializer}
-    producer = {name: node for node in graph.node for name in node.output}
     consumers: dict[str, list[Any]] = {}
     for node in graph.node:
         for name in node.input:
@@ -67,28 +71,34 @@ def find_cut(graph: Any) -> Cut:
     if not noise:
         raise NoCut("no random tensor")
     # noise · exp(log scale) · noise_scale + mean: down from the noise, products until the sum.
-    tensor = noise[-1].output[0]
+    latent = noise[-1].output[0]
     while True:
-        users = consumers.get(tensor, [])
+        users = consumers.get(latent, [])
         if len(users) != 1 or users[0].op_type not in ("Mul", "Add"):
             raise NoCut("the noise does not lead to a sum")
-        tensor = users[0].output[0]
+        latent = users[0].output[0]
         if users[0].op_type == "Add":
             break
 
-    back = _after(tensor, graph)
-    if graph.output[0].name not in back:
+    convolutional = _after(latent, graph)
+    if graph.output[0].name not in convolutional:
         raise NoCut("the audio does not depend on the latent")
-    from_inputs = _after([each.name for each in graph.input if each.name not in constants], graph)
-    others: list[str] = []
-    for node in graph.node:
-        if node.output[0] not in back:
-            continue
-        for name in node.input:
-            crosses = name in producer and name not in back and name in from_inputs
-            if crosses and name != tensor and name not in others:
-                others.append(name)
-    return Cut(tensor, tuple(others))
+    upsampled = [node.input[0] for node in graph.node if node.op_type == "ConvTranspose"]
+    if len(upsampled) < 2 or upsampled[1] not in convolutional:
+        raise NoCut("the audio is not upsampled in stages")
+    features = upsampled[1]
+    if _beside(features, graph):
+        raise NoCut("later stages of the decoder need more than what the first gives")
+    return Cut(latent, _beside(latent, graph), features)
+
+
+def _beside(tensor: str, graph: Any) -> tuple[str, ...]:
+    """What else the nodes behind a tensor take of those that do not depend on it, constants aside."""
+    constants = {each.name for each in graph.initializer}
+    computed = _after([each.name for each in graph.input if each.name not in constants], graph)
+    behind = _after(tensor, graph)
+    names = (name for node in graph.node if node.output[0] in behind for name in node.input)
+    return tuple(dict.fromkeys(name for name in names if name in computed and name not in behind and name != tensor))
 
 
 def _after(start: str | list[str], graph: Any) -> set[str]:
@@ -129,10 +139,15 @@ def main(voice: str, folder: str) -> None:
     names = [each.name for each in model.graph.input]
     crossing = [cut.latent, *cut.others]
     outputs = [each.name for each in model.graph.output]
+    parts = (
+        (FRONT, names, crossing),
+        (MIDDLE, crossing, [cut.features]),
+        (BACK, [cut.features], outputs),
+    )
     extractor = onnx.utils.Extractor(model)
-    for name, given, wanted in ((FRONT, names, crossing), (BACK, crossing, outputs)):
+    for name, given, wanted in parts:
         onnx.save(extractor.extract_model(given, wanted), str(Path(folder) / name))
-    print(json.dumps({"latent": cut.latent, "others": cut.others}))
+    print(json.dumps(asdict(cut)))
 
 
 if __name__ == "__main__":

@@ -19,8 +19,8 @@ from piper import PiperVoice
 from piper.config import PiperConfig
 
 from serving.audio import Samples
-from tts.chunks import plan, whole
-from tts.graph import BACK, FRONT, Cut, split_voice
+from tts.chunks import BACK_OVERLAP_FRAMES, Chunk, plan, whole
+from tts.graph import BACK, FRONT, MIDDLE, Cut, split_voice
 from tts.phonemes import runs
 
 log = logging.getLogger(__name__)
@@ -29,8 +29,8 @@ logging.getLogger("piper").setLevel(logging.ERROR)
 
 FAITHFUL_DB = 60.0
 """How near chunks must come to the whole rendering (signal to noise) for a voice to be rendered in chunks."""
-_WARM_UP_TEXT = "One, two, three, four, five, six."
-"""Long enough for a chunk with neighbours on both sides; whole it is no longer than the largest chunk."""
+_WARM_UP_TEXT = "One, two, three, four, five."
+"""Long enough for a chunk with neighbours on both sides; whole it is about as long as what the largest chunk sees."""
 
 _UNSPEAKABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff]")
 """Control characters and halves of characters, at which espeak-ng's binding fails."""
@@ -57,7 +57,7 @@ class Voice:
         described = json.loads((model_dir / f"{voice_id}.onnx.json").read_text(encoding="utf-8"))
         self._config = PiperConfig.from_dict(described)
         self.sample_rate: int = self._config.sample_rate
-        # Piper's own class does the phonemes; its session stays empty, ours are cut in two.
+        # Piper's own class does the phonemes; its session stays empty, ours are cut in three.
         self._phonemizer = PiperVoice(session=None, config=self._config)
         with tempfile.TemporaryDirectory(prefix="chorus-voice-") as folder:
             self._cut = split_voice(onnx_file, Path(folder))
@@ -65,6 +65,7 @@ class Voice:
                 self._whole = _session(onnx_file, device, threads)
             else:
                 self._front = _session(Path(folder) / FRONT, device, threads)
+                self._middle = _session(Path(folder) / MIDDLE, device, threads)
                 self._back = _session(Path(folder) / BACK, device, threads)
         self._plan = plan
 
@@ -100,9 +101,15 @@ class Voice:
         for chunk in self._plan(frames):
             seen = slice(chunk.start - chunk.before, chunk.end + chunk.after)
             part = {name: tensor[..., seen] if tensor.shape[-1] == frames else tensor for name, tensor in given.items()}
-            audio = self._run(self._back, None, part)[0].reshape(-1)
-            hop = len(audio) // (seen.stop - seen.start)
-            yield audio[chunk.before * hop : len(audio) - chunk.after * hop]
+            yield self._sound(part, chunk, cut).reshape(-1)
+
+    def _sound(self, seen: dict[str, npt.NDArray[Any]], chunk: Chunk, cut: Cut) -> Samples:
+        """A chunk's audio, from what the front gave of all frames that it sees."""
+        before, after = min(BACK_OVERLAP_FRAMES, chunk.before), min(BACK_OVERLAP_FRAMES, chunk.after)
+        size = chunk.end - chunk.start
+        features = self._run(self._middle, None, seen)[0]
+        features = _inner(features, chunk.before - before, before + size + after, chunk.after - after)
+        return _inner(self._run(self._back, None, {cut.features: features})[0], before, size, after)
 
     def _front_inputs(self, ids: list[int], manner: Manner) -> dict[str, npt.NDArray[Any]]:
         config = self._config
@@ -130,8 +137,10 @@ def _session(path: Path, device: str, threads: int) -> onnxruntime.InferenceSess
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
-    # Threads that spin while they wait take the cores from everybody else: half as much CPU again, and a later sound.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    # A thread that waits for its share of the next operator spins for a moment: waking it would take as long. Longer
+    # spinning, and any after a call, takes the cores from everybody else.
+    options.add_session_config_entry("session.intra_op.spin_duration_us", "10")
+    options.add_session_config_entry("session.force_spinning_stop", "1")
     # The arena saves a fifth of the CPU time; runs of phonemes and chunks are bounded, and so is what it keeps.
     # Memory patterns are for inputs of one shape.
     options.enable_mem_pattern = False
@@ -152,6 +161,12 @@ def _share_arena() -> None:
         "Cpu", onnxruntime.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, onnxruntime.OrtMemType.DEFAULT
     )
     onnxruntime.create_and_register_allocator(place, None)
+
+
+def _inner(computed: Samples, before: int, size: int, after: int) -> Samples:
+    """What was computed of `size` frames, without those around them; the last axis is time, at any rate."""
+    rate = computed.shape[-1] // (before + size + after)
+    return computed[..., before * rate : (before + size) * rate]
 
 
 def _snr_db(reference: Samples, other: Samples) -> float:

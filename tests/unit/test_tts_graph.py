@@ -1,4 +1,4 @@
-"""Cutting voices in two, on small graphs made here: several speakers, and graphs that can't be cut."""
+"""Cutting voices in three, on small graphs made here: several speakers, and graphs that can't be cut."""
 
 from __future__ import annotations
 
@@ -11,17 +11,20 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from tts import chunks
-from tts.graph import NoCut, find_cut, split_voice
+from tts.graph import Cut, NoCut, find_cut, split_voice
 from tts.voice import Manner, Voice
 
 pytestmark = pytest.mark.unit
 
 FRAMES_PER_PHONEME = 10
-HOP = 4
+STAGES = (2, 3)
+HOP = STAGES[0] * STAGES[1]
 STILL = Manner(noise_scale=0, noise_w_scale=0)
 
 
-def tiny_voice(*, speakers: int, noise: bool = True) -> onnx.ModelProto:
+def tiny_voice(
+    *, speakers: int, noise: bool = True, stages: tuple[int, ...] = STAGES, speaker_in_every_stage: bool = False
+) -> onnx.ModelProto:
     """A graph built as a VITS voice's is: durations, latent and mask in front; convolutions by frame behind."""
     node, constants = helper.make_node, dict[str, np.ndarray]()
     constants["zero"] = np.array(0, np.int64)
@@ -33,7 +36,6 @@ def tiny_voice(*, speakers: int, noise: bool = True) -> onnx.ModelProto:
     constants["deviation"] = np.array(0.5, np.float32)
     constants["small"] = np.array(0.01, np.float32)
     constants["flow"] = np.array([[[0.1, 0.2, 0.4, 0.2, 0.1]]], np.float32)
-    constants["decoder"] = np.linspace(-0.5, 0.5, HOP, dtype=np.float32).reshape(1, 1, HOP)
     nodes = [
         node("Cast", ["input"], ["ids"], to=TensorProto.FLOAT),
         node("Mul", ["ids", "small"], ["embedded"]),
@@ -67,10 +69,20 @@ def tiny_voice(*, speakers: int, noise: bool = True) -> onnx.ModelProto:
             node("Unsqueeze", ["speaker", "axes_2"], ["g"]),
             node("Add", ["masked", "g"], ["conditioned"]),
         ]
-    nodes += [
-        node("ConvTranspose", ["conditioned" if speakers > 1 else "masked", "decoder"], ["wave"], strides=[HOP]),
-        node("Tanh", ["wave"], ["output"]),
-    ]
+    wave = "conditioned" if speakers > 1 else "masked"
+    for number, factor in enumerate(stages):
+        # As long again as the factor on each side: it hears its neighbours, as a voice's do.
+        weights = np.linspace(-0.5, 0.5, 3 * factor, dtype=np.float32)
+        constants[f"stage_{number}"] = weights.reshape(1, 1, 3 * factor)
+        upsampled = f"upsampled_{number}"
+        nodes.append(
+            node("ConvTranspose", [wave, f"stage_{number}"], [upsampled], strides=[factor], pads=[factor, factor])
+        )
+        wave = upsampled
+        if speaker_in_every_stage:
+            nodes.append(node("Add", [upsampled, "g"], [f"conditioned_{number}"]))
+            wave = f"conditioned_{number}"
+    nodes.append(node("Tanh", [wave], ["output"]))
     inputs = [
         helper.make_tensor_value_info("input", TensorProto.INT64, [1, "phonemes"]),
         helper.make_tensor_value_info("input_lengths", TensorProto.INT64, [1]),
@@ -112,17 +124,24 @@ def rendered(voice: Voice, ids: list[int], manner: Manner = STILL) -> np.ndarray
 IDS = list(range(3, 60))
 
 
-def test_the_cut_is_found_by_shape_and_not_by_name() -> None:
-    """Behind the last noise: latent, mask, and the speaker's embedding where there are several."""
-    assert find_cut(tiny_voice(speakers=1).graph).latent == "latent"
-    assert set(find_cut(tiny_voice(speakers=1).graph).others) == {"mask"}
-    assert set(find_cut(tiny_voice(speakers=3).graph).others) == {"mask", "g"}
+def test_the_cuts_are_found_by_shape_and_not_by_name() -> None:
+    """Behind the last noise: latent, mask, and the speaker's embedding where there are several; then one tensor."""
+    assert find_cut(tiny_voice(speakers=1).graph) == Cut("latent", ("mask",), "upsampled_0")
+    cut = find_cut(tiny_voice(speakers=3).graph)
+    assert (cut.latent, set(cut.others), cut.features) == ("latent", {"mask", "g"}, "upsampled_0")
 
 
-def test_a_graph_without_noise_has_no_cut(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("model", "reason"),
+    [
+        (tiny_voice(speakers=1, noise=False), "no random tensor"),
+        (tiny_voice(speakers=1, stages=(HOP,)), "not upsampled in stages"),
+        (tiny_voice(speakers=3, speaker_in_every_stage=True), "need more"),
+    ],
+)
+def test_a_graph_of_another_shape_has_no_cut(tmp_path: Path, model: onnx.ModelProto, reason: str) -> None:
     """The reason is told here, None by the child process."""
-    model = tiny_voice(speakers=1, noise=False)
-    with pytest.raises(NoCut):
+    with pytest.raises(NoCut, match=reason):
         find_cut(model.graph)
     onnx.save(model, str(tmp_path / "voice.onnx"))
     assert split_voice(tmp_path / "voice.onnx", tmp_path) is None
@@ -171,9 +190,9 @@ def test_a_voice_that_cannot_be_cut_runs_whole(tmp_path: Path) -> None:
 
 
 def test_nothing_of_the_cut_graph_stays_on_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The two halves are deleted once they are loaded."""
-    halves = tmp_path / "tmp"
-    halves.mkdir()
-    monkeypatch.setattr("tempfile.tempdir", str(halves))
+    """The parts are deleted once they are loaded."""
+    parts = tmp_path / "tmp"
+    parts.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(parts))
     save_voice(tmp_path, tiny_voice(speakers=1), 1)
-    assert list(halves.iterdir()) == []
+    assert list(parts.iterdir()) == []
