@@ -1,4 +1,8 @@
-"""Which frames of a sentence are rendered together: few at first, for an early sound, then more and more."""
+"""Which frames of a sentence are rendered together.
+
+Each chunk costs its frames and those that it sees on both sides, so large ones are cheaper; small ones sound earlier
+and hold nobody up. The engine chooses by what it has time for (`tts/engine.py`); the plan here is for who has no clock.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +11,8 @@ from dataclasses import dataclass
 
 FIRST_FRAMES = 24
 """Of the first chunk: 0.28 s at 22050 Hz and a hop of 256."""
-LARGEST_FRAMES = 192
-"""2.2 s. Twice as many would save a twelfth of the work at most, hold others up twice as long, and take 50 MB more."""
+LARGEST_FRAMES = 256
+"""3 s. Beyond it a frame gets dearer again, as it no longer fits the caches, and holds everybody else up for longer."""
 OVERLAP_FRAMES = 32
 """Frames that flow and decoder see on each side of a chunk: over 100 dB SNR against the whole rendering."""
 
@@ -22,18 +26,34 @@ class Chunk:
     before: int
     after: int
 
+    @property
+    def seen(self) -> int:
+        """Frames that the model is given; what the chunk costs is proportional to them."""
+        return self.before + self.end - self.start + self.after
+
+
+def chunk(start: int, size: int, frames: int) -> Chunk:
+    """The next `size` of a sentence's frames."""
+    end = min(start + size, frames)
+    return Chunk(start, end, min(OVERLAP_FRAMES, start), min(OVERLAP_FRAMES, frames - end))
+
+
+def steady_size(done: int, left: int) -> int:
+    """How many frames come after those that are done: each chunk is twice as long as the one before."""
+    return without_crumbs(min(done + FIRST_FRAMES, LARGEST_FRAMES), left)
+
+
+def without_crumbs(size: int, left: int) -> int:
+    """All that is left, where little would be: its overlap would cost more than it does."""
+    return left if left - size < FIRST_FRAMES else size
+
 
 def plan(frames: int) -> Iterator[Chunk]:
-    """Chunks that cover `frames` without gap or overlap; each is twice as long as the one before."""
-    start, size = 0, FIRST_FRAMES
+    """Chunks that cover `frames` without gap or overlap, growing steadily."""
+    start = 0
     while start < frames:
-        end = min(start + size, frames)
-        if frames - end < FIRST_FRAMES:
-            end = frames  # no crumbs: their overlap would cost more than they do
-        before = min(OVERLAP_FRAMES, start)
-        after = min(OVERLAP_FRAMES, frames - end)
-        yield Chunk(start, end, before, after)
-        start, size = end, min(2 * size, LARGEST_FRAMES)
+        yield (each := chunk(start, steady_size(start, frames - start), frames))
+        start = each.end
 
 
 def whole(frames: int) -> Iterator[Chunk]:

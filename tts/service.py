@@ -64,6 +64,7 @@ class TtsService:
             ahead_s=self.settings.ahead_s,
             post=asyncio.get_running_loop().call_soon_threadsafe,
             metrics=self._metrics,
+            max_batch=self.settings.resolved_max_batch,
         )
         self._engine.start()
 

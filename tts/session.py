@@ -219,10 +219,23 @@ class TtsSession:
                 retry_after_ms=RETRY_MS,
             )
         request = SpeechRequest(request_id, self._voices.resolve(settings), time.monotonic())
+        self._check_wait(request, len(text))
         self._add_text(request, text)  # or not: then there is no such request
         self._requests[request_id] = request
         self._accepted += 1
         return request
+
+    def _check_wait(self, request: SpeechRequest, characters: int) -> None:
+        """Raise `Overloaded` where its first audio would come too late."""
+        most = self._service_settings.max_wait_s
+        voice = self._voices.get(cast(str, request.settings.voice))
+        wait = self._engine.wait(self._stream, voice, characters, request.settings.speed)
+        if wait > most:
+            raise Overloaded(
+                f"its first audio would come after {wait:.1f} s; at most {most:g} s are allowed",
+                request_id=request.id,
+                retry_after_ms=max(RETRY_MS, round(1000 * (wait - most))),
+            )
 
     def _add_text(self, request: SpeechRequest, text: str) -> None:
         most = self._service_settings.max_text_chars
@@ -263,7 +276,7 @@ class TtsSession:
             if request is self._appending:
                 self._appending = None
             taken_back = self._connection.take_back_audio(request)
-            self._engine.cancel(self._stream, request, request.seconds)
+            self._engine.cancel(self._stream, request)
             self._seconds -= taken_back
             self._cancelled += 1
             self._metrics.requests.labels("cancelled").inc()

@@ -23,6 +23,10 @@ class TtsSettings(ServiceSettings):
     """Ids of the voices to load, separated by commas; the first is the default."""
     ahead_s: float = Field(default=10, ge=1, le=300)
     """Audio made ahead of what a listener can have played, seconds; a cancelled request has wasted no more."""
+    max_wait_s: float = Field(default=5, gt=0, le=3600)
+    """Seconds that a listener may wait for a first sound; a request that would wait longer is `overloaded`."""
+    max_batch: int = Field(default=0, ge=0, le=64)
+    """Chunks rendered in one call; 0 for 1 on the CPU, where more gain nothing, and 8 on a GPU."""
     max_text_chars: int = Field(default=100_000, ge=100)
     """Characters of one stream that may wait to be spoken."""
     max_pending_requests: int = Field(default=32, ge=1)
@@ -34,6 +38,11 @@ class TtsSettings(ServiceSettings):
         if not any(part.strip() for part in value.split(",")):
             raise ValueError("name at least one voice")
         return value
+
+    @property
+    def resolved_max_batch(self) -> int:
+        """Chunks rendered in one call."""
+        return self.max_batch or (8 if self.device == "cuda" else 1)
 
     @property
     def voice_ids(self) -> list[str]:

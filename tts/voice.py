@@ -18,8 +18,8 @@ from piper import PiperVoice
 from piper.config import PiperConfig
 
 from serving.audio import Samples
-from tts.chunks import plan, whole
-from tts.graph import BACK, FRONT, Cut, split_voice
+from tts.chunks import chunk, plan, whole
+from tts.graph import BACK, FRONT, split_voice
 from tts.phonemes import runs
 
 log = logging.getLogger(__name__)
@@ -44,6 +44,26 @@ class Manner:
     noise_scale: float | None = None
     """None for the voice's own."""
     noise_w_scale: float | None = None
+
+
+@dataclass
+class Utterance:
+    """A run of phonemes whose durations are known, and how much of it has become sound."""
+
+    frames: int
+    given: dict[str, npt.NDArray[Any]]
+    """What the back takes, of all frames; empty where the audio is already there."""
+    divisible: bool = True
+    """Whether it may be rendered in chunks of any size; if not, all frames must be asked for at once."""
+    audio: Samples | None = None
+    """Of a voice that can't be cut: all of it."""
+    done: int = 0
+    """Frames that were rendered."""
+
+    @property
+    def left(self) -> int:
+        """Frames that were not."""
+        return self.frames - self.done
 
 
 class Voice:
@@ -98,22 +118,46 @@ class Voice:
         return [self._phonemizer.phonemes_to_ids(run) for phonemes in sentences for run in runs(phonemes)]
 
     def render(self, ids: list[int], manner: Manner) -> Iterator[Samples]:
-        """The audio of one sentence, chunk by chunk, float in [-1, 1]; each `next` is one call of the model."""
-        if self._cut is None:
-            yield self._run(self._whole, None, self._front_inputs(ids, manner))[0].reshape(-1)
-            return
-        yield from self._render_chunks(ids, manner, self._cut)
+        """The audio of one run of phonemes, chunk by chunk."""
+        utterance = self.begin(ids, manner)
+        for each in self._plan(utterance.frames):
+            yield self.go_on([utterance], each.end - each.start)[0]
 
-    def _render_chunks(self, ids: list[int], manner: Manner, cut: Cut) -> Iterator[Samples]:
-        names = [cut.latent, *cut.others]
+    def begin(self, ids: list[int], manner: Manner) -> Utterance:
+        """Encode phonemes and decide how long each lasts: one call of the model."""
+        if self._cut is None:
+            audio = self._run(self._whole, None, self._front_inputs(ids, manner))[0].reshape(-1)
+            return Utterance(max(1, len(audio) // self._config.hop_length), {}, divisible=False, audio=audio)
+        names = [self._cut.latent, *self._cut.others]
         given = dict(zip(names, self._run(self._front, names, self._front_inputs(ids, manner)), strict=True))
-        frames: int = given[cut.latent].shape[-1]
-        for chunk in self._plan(frames):
-            seen = slice(chunk.start - chunk.before, chunk.end + chunk.after)
-            part = {name: tensor[..., seen] if tensor.shape[-1] == frames else tensor for name, tensor in given.items()}
-            audio = self._run(self._back, None, part)[0].reshape(-1)
-            hop = len(audio) // (seen.stop - seen.start)
-            yield audio[chunk.before * hop : len(audio) - chunk.after * hop]
+        return Utterance(given[self._cut.latent].shape[-1], given, divisible=self._plan is not whole)
+
+    def go_on(self, utterances: list[Utterance], frames: int) -> list[Samples]:
+        """The next frames of each as audio, float in [-1, 1]: one call of the model.
+
+        Those that are rendered together must have the same number of frames before and after these to be seen.
+        """
+        if utterances[0].audio is not None:
+            return [self._at_once(each) for each in utterances]
+        chunks = [chunk(each.done, frames, each.frames) for each in utterances]
+        parts = [
+            _seen(utterance, part.start - part.before, part.end + part.after)
+            for utterance, part in zip(utterances, chunks, strict=True)
+        ]
+        batch = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        rows = self._run(self._back, None, batch)[0].reshape(len(parts), -1)
+        rendered = []
+        for utterance, part, row in zip(utterances, chunks, rows, strict=True):
+            hop = len(row) // part.seen
+            utterance.done = part.end
+            rendered.append(row[part.before * hop : len(row) - part.after * hop])
+        return rendered
+
+    @staticmethod
+    def _at_once(utterance: Utterance) -> Samples:
+        assert utterance.audio is not None
+        utterance.done = utterance.frames
+        return utterance.audio
 
     def _front_inputs(self, ids: list[int], manner: Manner) -> dict[str, npt.NDArray[Any]]:
         config = self._config
@@ -151,6 +195,14 @@ def _session(path: Path, device: str, threads: int) -> onnxruntime.InferenceSess
         # The default search tries every algorithm anew for each length of sentence.
         providers.insert(0, ("CUDAExecutionProvider", {"cudnn_conv_algo_search": "HEURISTIC"}))
     return onnxruntime.InferenceSession(str(path), options, providers=providers)
+
+
+def _seen(utterance: Utterance, start: int, end: int) -> dict[str, npt.NDArray[Any]]:
+    """What the back takes for these frames; what has no frames (a speaker's embedding) stays whole."""
+    return {
+        name: tensor[..., start:end] if tensor.shape[-1] == utterance.frames else tensor
+        for name, tensor in utterance.given.items()
+    }
 
 
 def _snr_db(reference: Samples, other: Samples) -> float:
