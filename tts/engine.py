@@ -1,4 +1,4 @@
-"""Who is rendered next: one call of the model at a time, for the listener who runs out of audio first.
+"""Who is rendered next: each worker makes one call of the model, for the listener who runs out of audio first.
 
 A stream is one listener: its sentences are rendered and heard one after another. The engine keeps account of
 when each listener will have played everything made so far, as if playback began with the first chunk; that
@@ -33,12 +33,14 @@ log = logging.getLogger(__name__)
 
 MOST_SENTENCES = 4
 """Sentences of one stream that may wait in the engine; the rest of its text waits with the session."""
-LONGEST_CALL_S = 0.1
-"""No chunk is to take longer: nothing can interrupt it, and somebody may come who waits for a first sound."""
+LONGEST_CALL_S = 0.12
+"""No chunk is to take longer for each of the workers: nothing can interrupt it, and who comes waits for one of them."""
 FIRST_SIZES = (FIRST_FRAMES, 2 * FIRST_FRAMES, 4 * FIRST_FRAMES)
 """Frames of a first chunk; the more listeners wait for theirs, the longer each must last."""
 LATER_SIZES = (LARGEST_FRAMES, 192, NEXT_FRAMES)
 """Frames of a later one; the largest for which there is time."""
+MOST_SHARE = 0.95
+"""Of the machine, for texts of which the end is not in sight: they would never leave the time to catch up."""
 SENTENCE_CHARACTERS = 120
 """Of a text whose first sound is foreseen: where its first sentence ends is not known yet."""
 TOLERANCE_S = 0.001
@@ -90,7 +92,7 @@ class Sentence:
     @property
     def unbegun(self) -> float:
         """Characters, about, of which it is not known yet how long they last."""
-        return len(self.text) if self.runs is None else self.characters * len(self.runs)
+        return max(1, len(self.text)) if self.runs is None else self.characters * len(self.runs)
 
     @property
     def steady(self) -> bool:
@@ -129,7 +131,7 @@ class Turn:
 
 
 class Engine(Worker):
-    """Renders the sentences of all streams on one thread."""
+    """Renders the sentences of all streams."""
 
     def __init__(
         self,
@@ -137,17 +139,24 @@ class Engine(Worker):
         ahead_s: float,
         post: Callable[..., Any],
         metrics: TtsMetrics,
+        workers: int = 1,
         max_batch: int = 1,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`post(callback, *args)` runs a callback on the event loop; up to `max_batch` chunks go into one call."""
-        super().__init__("tts engine")
+        """`post(callback, *args)` runs a callback on the event loop.
+
+        So many `workers` make calls at the same time, each with up to `max_batch` chunks.
+        """
+        super().__init__("tts engine", workers)
+        self._workers = workers
         self._ahead_s = ahead_s
         self._post = post
         self._metrics = metrics
         self._max_batch = max_batch
         self._clock = clock
         self._waiting: dict[ListenerStream, None] = {}
+        self._rendering: set[ListenerStream] = set()
+        """Those of which a call is being made."""
         self._paces: WeakKeyDictionary[Speaker, Pace] = WeakKeyDictionary()
 
     def submit(self, stream: ListenerStream, sentence: Sentence) -> None:
@@ -190,17 +199,18 @@ class Engine(Worker):
     def wait(self, stream: ListenerStream, voice: Speaker, characters: int, speed: float) -> float:
         """Seconds, as foreseen, by which a text asked for now would come later than its listener is ready for it."""
         with self._changed:
+            if not self._waiting:
+                return 0.0  # it takes what it takes; to come later would not help
             now = self._clock()
-            waiting, listening = self._by_urgency()
-            known = [job for each in listening for job in jobs(self._pieces(each), now, each.plays_until)]
             newcomer = self._expected(voice, min(characters, SENTENCE_CHARACTERS), speed)
             if stream.plays_until > now:
                 ready = stream.plays_until + sum(piece.seconds for piece in self._pieces(stream))
-                before = sum(cost for due, cost in known if due <= ready)
-                return max(0.0, now + before + newcomer.first_cost() - ready)
+                before = sum(cost for due, cost in self._known_jobs(now) if due <= ready)
+                return max(0.0, now + before / self._workers + newcomer.first_cost() - ready)
             if stream.sentences:
                 return 0.0  # it was accepted to wait for what is asked for already; this only follows it
-            return _first_sound_after([*map(self._pieces, waiting), [newcomer]], known, now)
+            waiting = [*map(self._pieces, self._waiting_for_first_sound()), [newcomer]]
+            return _first_sound_after(waiting, self._known_jobs(now), now, self._workers)
 
     def _work(self) -> None:
         while True:
@@ -209,28 +219,40 @@ class Engine(Worker):
                     self._changed.wait(self._until_somebody_needs_more())
                 if self._stopping or turn is None:
                     return
-            self._take(turn)
+                self._rendering.update(turn.streams)
+            self._finish(turn, self._call(turn))
 
     # Whose turn it is; the lock is held
 
     def _next(self) -> Turn | None:
         """The next call of the model; None while everybody has enough."""
         now = self._clock()
-        waiting, listening = self._by_urgency()
+        listening = [stream for stream in self._waiting if not stream.silent and stream not in self._rendering]
+        listening.sort(key=lambda stream: stream.plays_until)
         ahead = [stream for stream in listening if stream.plays_until < now + self._ahead_s]
-        if waiting and (size := self._first_size(waiting, listening if ahead else [], now)):
+        waiting = self._waiting_for_first_sound()
+        if waiting and (size := self._first_size(waiting, now, alone=not listening)):
             return self._turn(waiting, size)
         if ahead:
-            return self._turn(ahead, self._later_size(ahead[0], listening, now))
+            return self._turn(ahead, self._later_size(ahead[0], now))
         return None
 
-    def _by_urgency(self) -> tuple[list[ListenerStream], list[ListenerStream]]:
-        """Who waits for a first sound, by who asked first, and who listens, by who runs out of audio first."""
-        waiting = [stream for stream in self._waiting if stream.silent]
-        listening = [stream for stream in self._waiting if not stream.silent]
-        waiting.sort(key=lambda stream: stream.sentences[0].queued)
-        listening.sort(key=lambda stream: stream.plays_until)
-        return waiting, listening
+    def _waiting_for_first_sound(self) -> list[ListenerStream]:
+        """Who waits for one that nobody works on yet, by who asked first."""
+        waiting = [stream for stream in self._waiting if stream.silent and stream not in self._rendering]
+        return sorted(waiting, key=lambda stream: stream.sentences[0].queued)
+
+    def _known_jobs(self, now: float, *, without: ListenerStream | None = None) -> list[Job]:
+        """What is to be made for those who listen, or are about to."""
+        known: list[Job] = []
+        for stream in self._waiting:
+            if stream is without:
+                continue
+            if not stream.silent:
+                known += jobs(self._pieces(stream), now, stream.plays_until)
+            elif stream in self._rendering and (pieces := self._pieces(stream)):
+                known += _jobs_from_now(pieces, now)
+        return known
 
     def _turn(self, by_urgency: list[ListenerStream], size: int) -> Turn:
         """The next call for the first of them, with others whose next chunk is alike where batches are wanted."""
@@ -248,37 +270,37 @@ class Engine(Worker):
         alike = [each for each in by_urgency if _shape(each, frames) == shape][: self._max_batch]
         return Turn(alike, [each.sentences[0] for each in alike], frames)
 
-    def _first_size(self, waiting: list[ListenerStream], listening: list[ListenerStream], now: float) -> int | None:
+    def _first_size(self, waiting: list[ListenerStream], now: float, *, alone: bool) -> int | None:
         """Frames with which the first who waits can begin, so that it and everybody who listens goes on without a gap.
 
-        So many that they sound until the others who wait have had their turn, if there is time for that.
+        So many that they sound until the others who wait have had their turn, if there is time for that. None: later.
         """
-        known = [job for each in listening for job in jobs(self._pieces(each), now, each.plays_until)]
-        if listening and sum(self._share(each) for each in (waiting[0], *listening)) > 1:
-            return None
         pieces = self._pieces(waiting[0])
         frame_s = pieces[0].pace.frame_s.value
-        others = sum(self._pieces(each)[0].first_cost() for each in waiting[1:])
+        others = sum(self._pieces(each)[0].first_cost() for each in waiting[1:]) / self._workers
         enough = next((size for size in FIRST_SIZES if size * frame_s >= others + SPARE_S), FIRST_SIZES[-1])
+        if alone:
+            return enough
+        listening = (stream for stream in self._waiting if not stream.silent or stream in self._rendering)
+        if sum(self._share(each) for each in (waiting[0], *listening)) > MOST_SHARE:
+            return None
+        known = self._known_jobs(now)
         for size in sorted((each for each in FIRST_SIZES if each <= enough), reverse=True):
-            own = _jobs_from_first_sound(pieces, now, now + pieces[0].first_cost(size), size)
-            if not listening or lateness([*own, *known], now) <= 0:
+            if lateness([*_jobs_from_now(pieces, now, size), *known], now, self._workers) <= 0:
                 return size
         return None
 
-    def _later_size(self, stream: ListenerStream, listening: list[ListenerStream], now: float) -> int:
+    def _later_size(self, stream: ListenerStream, now: float) -> int:
         """The most frames for which there is time until this listener, or another one, runs out of audio."""
         pieces = self._pieces(stream)
-        others = [
-            job for each in listening if each is not stream for job in jobs(self._pieces(each), now, each.plays_until)
-        ]
-        affordable = int(LONGEST_CALL_S / pieces[0].pace.chunk_s.value) - 2 * OVERLAP_FRAMES
+        affordable = int(LONGEST_CALL_S * self._workers / pieces[0].pace.chunk_s.value) - 2 * OVERLAP_FRAMES
         most = max(LATER_SIZES[-1], min(affordable, LATER_SIZES[0]))
         if self._max_batch == 1:  # in equal parts; batches need chunks of equal sizes instead
             left = pieces[0].frames - pieces[0].done
             most = math.ceil(left / math.ceil(left / most))
+        known = self._known_jobs(now, without=stream)
         for size in (most, *(each for each in LATER_SIZES if each < most)):
-            if lateness([*jobs(pieces, now, stream.plays_until, size), *others], now) <= 0:
+            if lateness([*jobs(pieces, now, stream.plays_until, size), *known], now, self._workers) <= 0:
                 return size
         return min(most, NEXT_FRAMES)
 
@@ -287,14 +309,11 @@ class Engine(Worker):
         if len(stream.sentences) < MOST_SENTENCES:
             return 0.0
         pieces = self._pieces(stream)
-        cost = sum(piece.front_cost + piece.cost(LARGEST_FRAMES, LARGEST_FRAMES) for piece in pieces)
-        return cost / sum(piece.seconds for piece in pieces)
+        return sum(piece.full_cost for piece in pieces) / sum(piece.seconds for piece in pieces) / self._workers
 
     def _until_somebody_needs_more(self) -> float | None:
-        if not self._waiting:
-            return None
-        soonest = min(stream.plays_until for stream in self._waiting)
-        return max(0.001, soonest - self._ahead_s - self._clock())
+        idle = [stream.plays_until for stream in self._waiting if stream not in self._rendering]
+        return max(0.001, min(idle) - self._ahead_s - self._clock()) if idle else None
 
     # What is to be expected
 
@@ -318,21 +337,26 @@ class Engine(Worker):
 
     # Rendering
 
-    def _take(self, turn: Turn) -> None:
-        outcomes: list[Samples | Exception | None] = [None]
+    def _call(self, turn: Turn) -> list[Samples | Exception | None]:
+        """What the model gives for each sentence: audio, or nothing yet after its front."""
         with self._busy():
             try:
                 if turn.frames:
-                    outcomes = [*self._render(turn)]
-                else:
-                    self._begin(turn.sentences[0])
+                    return [*self._render(turn)]
+                self._begin(turn.sentences[0])
+                return [None]
             except Exception as error:
                 log.exception("a sentence could not be rendered")
-                outcomes = [error] * len(turn.sentences)
+                return [error] * len(turn.sentences)
+
+    def _finish(self, turn: Turn, outcomes: list[Samples | Exception | None]) -> None:
+        """Hand over what a call gave."""
         with self._changed:
+            self._rendering.difference_update(turn.streams)
             for stream, sentence, outcome in zip(turn.streams, turn.sentences, outcomes, strict=True):
                 if not sentence.cancelled:
                     self._hand_over(stream, sentence, outcome)
+            self._changed.notify_all()
 
     def _begin(self, sentence: Sentence) -> None:
         """Run the front of a sentence, or of its next run."""
@@ -345,7 +369,7 @@ class Engine(Worker):
         if sentence.runs:
             sentence.utterance = sentence.voice.begin(sentence.runs.popleft(), sentence.manner)
             spent, pace = self._clock() - started, self._pace(sentence.voice)
-            pace.front_s.learn(spent, sentence.characters)
+            pace.learn_front(spent, sentence.characters)
             pace.frames.learn(sentence.utterance.frames * sentence.manner.speed, sentence.characters)
             self._metrics.front.observe(spent)
 
@@ -403,13 +427,18 @@ def _jobs_from_first_sound(pieces: list[Piece], now: float, first_sound: float, 
     return [(first_sound, pieces[0].first_cost(size)), *rest]
 
 
-def _first_sound_after(waiting: list[list[Piece]], known: list[Job], now: float) -> float:
+def _jobs_from_now(pieces: list[Piece], now: float, size: int = FIRST_FRAMES) -> list[Job]:
+    """What is to be made for who hears a first sound as soon as can be."""
+    return _jobs_from_first_sound(pieces, now, now + pieces[0].first_cost(size), size)
+
+
+def _first_sound_after(waiting: list[list[Piece]], known: list[Job], now: float, workers: int) -> float:
     """Seconds until the last of those who wait has its first sound, beside the known jobs of those who listen.
 
     It is the least in which everybody's can be made, one after the other, while nobody is later than without them.
     """
-    firsts = list(accumulate(pieces[0].first_cost() for pieces in waiting))
-    unavoidable = max(0.0, lateness(known, now))
+    firsts = list(accumulate(pieces[0].first_cost() / workers for pieces in waiting))
+    unavoidable = max(0.0, lateness(known, now, workers))
 
     def enough(span: float) -> bool:
         new = [
@@ -417,13 +446,13 @@ def _first_sound_after(waiting: list[list[Piece]], known: list[Job], now: float)
             for pieces, before in zip(waiting, firsts, strict=True)
             for job in _jobs_from_first_sound(pieces, now, now + span * before / firsts[-1])
         ]
-        return lateness([*known, *new], now) <= unavoidable + TOLERANCE_S
+        return lateness([*known, *new], now, workers) <= unavoidable + TOLERANCE_S
 
-    least = firsts[-1]
+    least = max(firsts[-1], waiting[-1][0].first_cost())
     if enough(least):
         return least
     most = least + sum(cost for _, cost in known)
-    most += sum(piece.front_cost + piece.cost(0, piece.frames) for pieces in waiting for piece in pieces)
+    most += sum(piece.full_cost for pieces in waiting for piece in pieces)
     for _ in range(BISECTIONS):
         middle = (least + most) / 2
         least, most = (least, middle) if enough(middle) else (middle, most)

@@ -1,7 +1,7 @@
 """What is still to be made for a listener, by when, and whether all of it can be.
 
-One machine that always does first what is due first is late only where every order would be (Jackson 1955): to know
-whether everybody can be served in time it is enough to try that order.
+Who always does first what is due first is late only where every order would be (Jackson 1955): to know whether
+everybody can be served in time it is enough to try that order.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from tts.chunks import FIRST_FRAMES, LARGEST_FRAMES, chunk
+from tts.chunks import FIRST_FRAMES, LARGEST_FRAMES, OVERLAP_FRAMES, chunk
 from tts.pace import Pace
 
 SPARE_S = 0.05
@@ -44,11 +44,17 @@ class Piece:
     @property
     def front_cost(self) -> float:
         """Seconds of computing until its frames are known."""
-        return self.characters * self.pace.front_s.value
+        return self.pace.front_s(self.characters) if self.characters else 0.0
 
     def cost(self, start: int, size: int) -> float:
         """Seconds of computing for these frames in one chunk."""
         return chunk(start, size, self.frames).seen * self.pace.chunk_s.value
+
+    @property
+    def full_cost(self) -> float:
+        """Seconds of computing for all of it, in chunks as they are where time is short."""
+        joins = (self.frames - 1) // NEXT_FRAMES
+        return self.front_cost + (self.frames + 2 * OVERLAP_FRAMES * joins) * self.pace.chunk_s.value
 
     def first_cost(self, size: int = FIRST_FRAMES) -> float:
         """Seconds of computing until its next sound is there."""
@@ -73,10 +79,13 @@ def jobs(pieces: Iterable[Piece], now: float, plays_until: float, first: int = N
             start, cost, size = start + taken, 0.0, min(max(2 * size, NEXT_FRAMES), LARGEST_FRAMES)
 
 
-def lateness(all_jobs: Iterable[Job], now: float) -> float:
-    """By how many seconds the latest is late, where the most urgent is done first; 0 or less: everything is in time."""
-    done, latest = now, float("-inf")
+def lateness(all_jobs: Iterable[Job], now: float, workers: int) -> float:
+    """By how many seconds the latest is late, where the most urgent is done first; 0 or less: everything is in time.
+
+    Each is begun at the latest when all that is more urgent has been shared out among the workers (Graham 1966).
+    """
+    begun, latest = now, float("-inf")
     for due, cost in sorted(all_jobs):
-        done += cost
-        latest = max(latest, done - due)
+        latest = max(latest, begun + cost - due)
+        begun += cost / workers
     return latest

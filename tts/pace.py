@@ -4,6 +4,8 @@ from __future__ import annotations
 
 FORGETS = 0.05
 """Share of what is known that each new observation replaces: the last twenty count most."""
+FRONT_EXTRA = 15
+"""Characters that a call for none would cost as much as."""
 
 
 class Ratio:
@@ -30,11 +32,18 @@ class Pace:
     """One voice's. The guesses are of two cores and a voice of medium quality."""
 
     def __init__(self) -> None:
-        self.front_s = Ratio(0.0003)
-        """Seconds of computing a character, for text encoder and durations."""
+        self._front = Ratio(0.0003)
         self.chunk_s = Ratio(0.0004)
         """Seconds of computing a frame that is rendered or seen beside it, for flow and decoder."""
         self.frames = Ratio(4.5)
         """Frames a character, at speed 1."""
         self.frame_s = Ratio(256 / 22050)
         """Seconds of audio a frame."""
+
+    def front_s(self, characters: float) -> float:
+        """Seconds of computing for text encoder and durations of so many characters."""
+        return self._front.value * (characters + FRONT_EXTRA)
+
+    def learn_front(self, seconds: float, characters: float) -> None:
+        """Take in an observation."""
+        self._front.learn(seconds, characters + FRONT_EXTRA)

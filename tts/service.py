@@ -30,14 +30,16 @@ def load_voices(settings: TtsSettings) -> Voices:
     voices = []
     for voice_id in settings.voice_ids:
         folder = settings.models_dir / f"piper-{voice_id}"
-        voice = Voice(folder, voice_id, device=settings.device, threads=settings.cores)
+        voice = Voice(
+            folder, voice_id, device=settings.device, threads=max(1, settings.cores // settings.resolved_workers)
+        )
         voice.warm_up()
         voices.append(voice)
     return Voices(voices)
 
 
 class TtsService:
-    """One replica's synthesis: an engine thread shared by all its streams."""
+    """One replica's synthesis: an engine shared by all its streams."""
 
     name = "tts"
     path = wire.PATH
@@ -64,6 +66,7 @@ class TtsService:
             ahead_s=self.settings.ahead_s,
             post=asyncio.get_running_loop().call_soon_threadsafe,
             metrics=self._metrics,
+            workers=self.settings.resolved_workers,
             max_batch=self.settings.resolved_max_batch,
         )
         self._engine.start()

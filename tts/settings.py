@@ -25,6 +25,8 @@ class TtsSettings(ServiceSettings):
     """Audio made ahead of what a listener can have played, seconds; a cancelled request has wasted no more."""
     max_wait_s: float = Field(default=5, gt=0, le=3600)
     """Seconds that a listener may wait for a first sound; a request that would wait longer is `overloaded`."""
+    workers: int = Field(default=0, ge=0, le=64)
+    """Calls of the model at the same time; 0 for one a thread (at most 8) on the CPU, 1 on a GPU."""
     max_batch: int = Field(default=0, ge=0, le=64)
     """Chunks rendered in one call; 0 for 1 on the CPU, where more gain nothing, and 8 on a GPU."""
     max_text_chars: int = Field(default=100_000, ge=100)
@@ -38,6 +40,11 @@ class TtsSettings(ServiceSettings):
         if not any(part.strip() for part in value.split(",")):
             raise ValueError("name at least one voice")
         return value
+
+    @property
+    def resolved_workers(self) -> int:
+        """Calls of the model at the same time."""
+        return self.workers or (1 if self.device == "cuda" else min(self.cores, 8))
 
     @property
     def resolved_max_batch(self) -> int:

@@ -6,6 +6,7 @@ import json
 import logging
 import re
 import tempfile
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +32,8 @@ FAITHFUL_DB = 60.0
 _WARM_UP_TEXT = "One, two, three, four, five, six."
 """Long enough for a chunk with neighbours on both sides; whole it is no longer than the largest chunk."""
 
+_phonemizing = threading.Lock()
+"""espeak-ng has one state for the whole process."""
 _UNSPEAKABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff]")
 """Control characters and halves of characters, at which espeak-ng's binding fails."""
 
@@ -67,7 +70,7 @@ class Utterance:
 
 
 class Voice:
-    """A loaded voice. Rendering is done by one thread at a time; the rest is safe to read from any."""
+    """A loaded voice; any thread may use it."""
 
     def __init__(self, model_dir: Path, voice_id: str, *, device: str, threads: int) -> None:
         """Load `<voice_id>.onnx` and its JSON. Raises `OSError`, `ValueError` or ONNX Runtime's errors."""
@@ -114,7 +117,8 @@ class Voice:
 
     def phonemize(self, text: str) -> list[list[int]]:
         """Phoneme ids of each part of the text that the encoder takes at once; none where nothing can be spoken."""
-        sentences = self._phonemizer.phonemize(_UNSPEAKABLE.sub(" ", text))
+        with _phonemizing:
+            sentences = self._phonemizer.phonemize(_UNSPEAKABLE.sub(" ", text))
         return [self._phonemizer.phonemes_to_ids(run) for phonemes in sentences for run in runs(phonemes)]
 
     def render(self, ids: list[int], manner: Manner) -> Iterator[Samples]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,8 +12,9 @@ from prometheus_client import CollectorRegistry
 
 from serving.audio import Samples
 from tts.chunks import chunk
-from tts.engine import Engine, ListenerStream, Sentence
+from tts.engine import Engine, ListenerStream, Sentence, Turn
 from tts.metrics import TtsMetrics
+from tts.pace import FRONT_EXTRA
 from tts.voice import Manner, Utterance
 
 FRAMES_PER_CHARACTER = 4
@@ -36,7 +38,7 @@ class CostlyVoice:
 
     clock: Clock
     front_s: float = 0.00025
-    """A character."""
+    """A character, and fifteen more a call."""
     chunk_s: float = 0.00034
     """A frame seen."""
     sample_rate: int = SAMPLE_RATE
@@ -46,7 +48,7 @@ class CostlyVoice:
         return [[ord(each) for each in text]] if text.strip() else []
 
     def begin(self, ids: list[int], manner: Manner) -> Utterance:
-        self.clock.now += len(ids) * self.front_s
+        self.clock.now += (len(ids) + FRONT_EXTRA) * self.front_s
         self.calls.append(("front", len(ids)))
         return Utterance(round(len(ids) * FRAMES_PER_CHARACTER / manner.speed), {})
 
@@ -102,16 +104,29 @@ class World:
     """Lets listeners come and the engine work until nobody wants anything any more."""
 
     def __init__(
-        self, *, max_wait_s: float | None = None, ahead_s: float = 10, max_batch: int = 1, **costs: Any
+        self,
+        max_wait_s: float | None = None,
+        ahead_s: float = 10,
+        workers: int = 1,
+        max_batch: int = 1,
+        **costs: Any,
     ) -> None:
         self.clock = Clock()
         self.voice = CostlyVoice(self.clock, **costs)
-        self.metrics = TtsMetrics(CollectorRegistry())
+        self.registry = CollectorRegistry()
         self.engine = Engine(
-            ahead_s=ahead_s, post=self._post, metrics=self.metrics, max_batch=max_batch, clock=self.clock
+            ahead_s=ahead_s,
+            post=self._post,
+            metrics=TtsMetrics(self.registry),
+            workers=workers,
+            max_batch=max_batch,
+            clock=self.clock,
         )
+        self.workers = workers
         self.max_wait_s = max_wait_s
         self.busy = 0.0
+        self._calls: list[tuple[float, Turn, list[Samples | Exception | None]]] = []
+        """Those that are being made: when each is over, and what it gives."""
 
     def _post(self, callback: Callable[..., None], *args: Any) -> None:
         callback(*args)
@@ -141,12 +156,9 @@ class World:
 
     def turn(self) -> bool:
         """Let the engine make one call; whether it had one to make."""
-        turn = self.engine._next()
-        if turn is None:
+        if not self._begin_call():
             return False
-        started = self.clock.now
-        self.engine._take(turn)
-        self.busy += self.clock.now - started
+        self._end_call()
         return True
 
     def run(self, listeners: list[Listener]) -> None:
@@ -154,12 +166,34 @@ class World:
         begin = self.clock.now
         for listener in listeners:
             listener.asks += begin
-        coming = sorted(listeners, key=lambda each: each.asks, reverse=True)
-        while coming or self.engine.depth():
-            while coming and coming[-1].asks <= self.clock.now:
-                self.ask(coming.pop())
-            if not self.turn():
-                times = [coming[-1].asks] if coming else []
-                wakes = self.engine._until_somebody_needs_more()
-                times += [] if wakes is None else [self.clock.now + wakes]
-                self.clock.now = min(times)
+        coming = deque(sorted(listeners, key=lambda each: each.asks))
+        while coming or self.engine.depth() or self._calls:
+            while coming and coming[0].asks <= self.clock.now:
+                self.ask(coming.popleft())
+            free = len(self._calls) < self.workers
+            if free and self._begin_call():
+                continue
+            times = [over for over, _, _ in self._calls] + [listener.asks for listener in [*coming][:1]]
+            if free and (wakes := self.engine._until_somebody_needs_more()) is not None:
+                times.append(self.clock.now + wakes)
+            self.clock.now = min(times)
+            if any(over <= self.clock.now for over, _, _ in self._calls):
+                self._end_call()
+
+    def _begin_call(self) -> bool:
+        turn = self.engine._next()
+        if turn is None:
+            return False
+        started = self.clock.now
+        self.engine._rendering.update(turn.streams)
+        outcomes = self.engine._call(turn)
+        self._calls.append((self.clock.now, turn, outcomes))
+        self.busy += self.clock.now - started
+        self.clock.now = started
+        return True
+
+    def _end_call(self) -> None:
+        call = min(self._calls, key=lambda each: each[0])
+        self._calls.remove(call)
+        self.clock.now, turn, outcomes = call
+        self.engine._finish(turn, outcomes)
