@@ -231,6 +231,7 @@ class TtsSession:
         voice = self._voices.get(cast(str, request.settings.voice))
         wait = self._engine.wait(self._stream, voice, characters, request.settings.speed)
         if wait > most:
+            self._metrics.requests.labels("overloaded").inc()
             raise Overloaded(
                 f"its first audio would come after {wait:.1f} s; at most {most:g} s are allowed",
                 request_id=request.id,

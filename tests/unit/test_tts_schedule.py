@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import random
 import weakref
 
 import numpy as np
@@ -57,10 +58,12 @@ REPLIES = st.lists(
 
 
 @settings(deadline=None, max_examples=40)
-@given(REPLIES, st.floats(0.3, 2))
-def test_nobody_who_listens_ever_hears_a_gap(replies: list[tuple[float, list[int]]], slowness: float) -> None:
+@given(REPLIES, st.floats(0.3, 2), st.sampled_from([1, 2, 4]))
+def test_nobody_who_listens_ever_hears_a_gap(
+    replies: list[tuple[float, list[int]]], slowness: float, workers: int
+) -> None:
     """Whatever the load and the machine's speed: those who come too many wait, and everybody gets everything."""
-    world = practised(front_s=0.00025 * slowness, chunk_s=0.00034 * slowness)
+    world = practised(workers=workers, front_s=0.00025 * slowness, chunk_s=0.00034 * slowness)
     listeners = [Listener(asks, ["x" * length for length in lengths]) for asks, lengths in replies]
     world.run(listeners)
     assert [listener.gaps for listener in listeners] == [[] for _ in listeners]
@@ -90,7 +93,35 @@ def test_a_crowd_hears_no_gap_and_the_machine_is_not_wasted_on_overlaps() -> Non
         world.run(people)
         assert not any(each.gaps for each in people)
         world.busy /= sum(each.seconds for each in people)
-    assert crowd.busy < 1.1 * alone.busy
+    assert crowd.busy < 1.2 * alone.busy
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_listeners_who_come_again_and_again_hear_no_gap(workers: int) -> None:
+    """Twenty-four who ask every six seconds load the machine to three quarters; nobody waits long."""
+    chance = random.Random(1)
+    world = practised(workers=workers, front_s=0.00025 * workers, chunk_s=0.00034 * workers)
+    people = [
+        Listener(phase + 6 * turn, ["x" * chance.randint(20, 110) for _ in range(chance.randint(1, 2))])
+        for phase in (chance.uniform(0, 6) for _ in range(24))
+        for turn in range(10)
+    ]
+    world.run(people)
+    assert not any(each.gaps for each in people)
+    assert max(each.waited for each in people) < 0.6
+
+
+def test_several_workers_never_work_for_the_same_listener() -> None:
+    """One chunk follows another; while one is being made the next worker turns to somebody else."""
+    world = practised(workers=2)
+    first, second = Listener(0, []), Listener(0, [])
+    for each in (first, second):
+        world.submit(each, SENTENCE)
+    assert world._begin_call()
+    assert next_in_turn(world) is second.stream
+    assert world._begin_call()
+    assert world.engine._next() is None
+    assert world.engine._until_somebody_needs_more() is None
 
 
 def test_whoever_runs_out_of_audio_first_is_next() -> None:
@@ -378,7 +409,7 @@ def test_the_wait_is_foreseen_about_as_it_comes() -> None:
         waited, foreseen = (np.array([getattr(each, of) for each in people]) for of in ("waited", "foreseen"))
         assert foreseen[0] <= waited[0] < 0.1
         assert np.mean(waited) == pytest.approx(np.mean(foreseen), rel=0.5)
-        assert waited.max() == pytest.approx(foreseen.max(), rel=0.3)
+        assert waited.max() == pytest.approx(foreseen.max(), rel=0.5)
 
 
 def test_admission_refuses_just_what_would_wait_too_long() -> None:
