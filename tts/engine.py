@@ -1,28 +1,51 @@
-"""Who is rendered next: one chunk at a time, for the listener who runs out of audio first.
+"""Who is rendered next: each worker makes one call of the model, for the listener who runs out of audio first.
 
 A stream is one listener: its sentences are rendered and heard one after another. The engine keeps account of
 when each listener will have played everything made so far, as if playback began with the first chunk; that
 moment is the stream's deadline. A stream that has audio enough ahead is left alone until it has less.
+
+Who hears nothing yet waits for a first sound, in the order of asking. It is made as soon as everybody who listens, and
+the newcomer too, can then go on without a gap, by what work has cost so far (`tts/pace.py`, `tts/outlook.py`). Chunks
+are as large as that leaves time for, since large ones are cheaper (`tts/chunks.py`).
 """
 
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from itertools import accumulate
+from typing import Any, Protocol, cast
+from weakref import WeakKeyDictionary
 
 from serving.audio import Samples
 from serving.worker import Worker
+from tts.chunks import FIRST_FRAMES, LARGEST_FRAMES, OVERLAP_FRAMES, chunk, overlap_work, steady_size, without_crumbs
 from tts.metrics import TtsMetrics
-from tts.voice import Manner
+from tts.outlook import NEXT_FRAMES, SPARE_S, Job, Piece, jobs, lateness
+from tts.pace import Pace
+from tts.voice import Manner, Utterance
 
 log = logging.getLogger(__name__)
 
 MOST_SENTENCES = 4
 """Sentences of one stream that may wait in the engine; the rest of its text waits with the session."""
+LONGEST_CALL_S = 0.12
+"""No chunk is to take longer for each of the workers: nothing can interrupt it, and who comes waits for one of them."""
+FIRST_SIZES = (FIRST_FRAMES, 2 * FIRST_FRAMES, 4 * FIRST_FRAMES)
+"""Frames of a first chunk; the more listeners wait for theirs, the longer each must last."""
+LATER_SIZES = (LARGEST_FRAMES, 192, NEXT_FRAMES)
+"""Frames of a later one; the largest for which there is time."""
+MOST_SHARE = 0.95
+"""Of the machine, for texts of which the end is not in sight: they would never leave the time to catch up."""
+SENTENCE_CHARACTERS = 120
+"""Of a text whose first sound is foreseen: where its first sentence ends is not known yet."""
+TOLERANCE_S = 0.001
+BISECTIONS = 8
+"""Of what everything that waits would take, to find when a first sound can be made."""
 
 
 class Speaker(Protocol):
@@ -34,8 +57,11 @@ class Speaker(Protocol):
     def phonemize(self, text: str) -> list[list[int]]:
         """Phoneme ids of each part of the text that is spoken in one breath."""
 
-    def render(self, ids: list[int], manner: Manner) -> Iterator[Samples]:
-        """Audio, chunk by chunk; each `next` is one call of the model."""
+    def begin(self, ids: list[int], manner: Manner) -> Utterance:
+        """How long they last: one call of the model."""
+
+    def go_on(self, utterances: list[Utterance], frames: int) -> list[Samples]:
+        """The next frames of each, which must be alike in what is seen before and after: one call of the model."""
 
 
 @dataclass(eq=False)
@@ -50,8 +76,28 @@ class Sentence:
     deliver: Callable[[Samples | Exception | None], None]
     """Called on the event loop with each chunk, then with None at the end; an exception ends it too."""
     queued: float = field(default_factory=time.monotonic)
-    chunks: Iterator[Samples] | None = None
+    runs: deque[list[int]] | None = None
+    """Phoneme ids that have not been begun; None before the first call."""
+    characters: float = 0.0
+    """Of a run, about."""
+    utterance: Utterance | None = None
+    """The run that is being rendered."""
     cancelled: bool = False
+
+    @property
+    def left(self) -> int:
+        """Frames that are known and not rendered."""
+        return self.utterance.left if self.utterance is not None else 0
+
+    @property
+    def unbegun(self) -> float:
+        """Characters, about, of which it is not known yet how long they last."""
+        return max(1, len(self.text)) if self.runs is None else self.characters * len(self.runs)
+
+    @property
+    def steady(self) -> bool:
+        """Whether the client wants the same bytes every time: then chunks must not depend on who else is served."""
+        return self.manner.noise_scale == 0 and self.manner.noise_w_scale == 0
 
 
 class ListenerStream:
@@ -61,14 +107,31 @@ class ListenerStream:
         self.sentences: deque[Sentence] = deque()
         self.plays_until = 0.0
         """Monotonic second at which everything rendered so far has been played."""
+        self.speaks: object = None
+        """Owner of what was rendered last."""
+        self.spoken = 0.0
+        """Seconds of audio rendered for that one."""
 
-    def deadline(self) -> float:
-        """When the listener needs the next chunk: at once for the first, later while there is audio to play."""
-        return max(self.plays_until, self.sentences[0].queued)
+    @property
+    def silent(self) -> bool:
+        """Whether what is next is a first sound: the listener had nothing to play when it was asked for."""
+        return self.plays_until <= self.sentences[0].queued
+
+
+@dataclass(frozen=True)
+class Turn:
+    """One call of the model."""
+
+    streams: list[ListenerStream]
+    """One, or several whose next chunks are alike."""
+    sentences: list[Sentence]
+    """The first of each."""
+    frames: int = 0
+    """Of each; 0 for the front of the first one's next run."""
 
 
 class Engine(Worker):
-    """Renders the sentences of all streams on one thread."""
+    """Renders the sentences of all streams."""
 
     def __init__(
         self,
@@ -76,15 +139,25 @@ class Engine(Worker):
         ahead_s: float,
         post: Callable[..., Any],
         metrics: TtsMetrics,
+        workers: int = 1,
+        max_batch: int = 1,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`post(callback, *args)` runs a callback on the event loop."""
-        super().__init__("tts engine")
+        """`post(callback, *args)` runs a callback on the event loop.
+
+        So many `workers` make calls at the same time, each with up to `max_batch` chunks.
+        """
+        super().__init__("tts engine", workers)
+        self._workers = workers
         self._ahead_s = ahead_s
         self._post = post
         self._metrics = metrics
+        self._max_batch = max_batch
         self._clock = clock
         self._waiting: dict[ListenerStream, None] = {}
+        self._rendering: set[ListenerStream] = set()
+        """Those of which a call is being made."""
+        self._paces: WeakKeyDictionary[Speaker, Pace] = WeakKeyDictionary()
 
     def submit(self, stream: ListenerStream, sentence: Sentence) -> None:
         """Queue a sentence behind those of the same stream."""
@@ -93,18 +166,20 @@ class Engine(Worker):
             self._waiting[stream] = None
             self._changed.notify()
 
-    def cancel(self, stream: ListenerStream, owner: object, seconds: float = 0.0) -> None:
+    def cancel(self, stream: ListenerStream, owner: object) -> None:
         """Drop what waits of a request; a chunk being rendered is thrown away.
 
-        `seconds` of its audio were rendered. The listener drops what was not played yet, and so is as near to
-        silence as if it had never been made: what is asked for next is as urgent as a first sound.
+        The listener drops what was not played yet, and so is as near to silence as if it had never been made: what is
+        asked for next is as urgent as a first sound.
         """
         with self._changed:
             for sentence in stream.sentences:
                 sentence.cancelled = sentence.cancelled or sentence.owner is owner
             stream.sentences = deque(each for each in stream.sentences if not each.cancelled)
-            played = min(stream.plays_until, self._clock())
-            stream.plays_until = max(stream.plays_until - seconds, played)
+            if stream.speaks is owner:
+                played = min(stream.plays_until, self._clock())
+                stream.plays_until = max(stream.plays_until - stream.spoken, played)
+                stream.speaks, stream.spoken = None, 0.0
             if not stream.sentences:
                 self._waiting.pop(stream, None)
 
@@ -121,6 +196,22 @@ class Engine(Worker):
         with self._changed:
             return sum(len(stream.sentences) for stream in self._waiting)
 
+    def wait(self, stream: ListenerStream, voice: Speaker, characters: int, speed: float) -> float:
+        """Seconds, as foreseen, by which a text asked for now would come later than its listener is ready for it."""
+        with self._changed:
+            if not self._waiting:
+                return 0.0  # it takes what it takes; to come later would not help
+            now = self._clock()
+            newcomer = self._expected(voice, min(characters, SENTENCE_CHARACTERS), speed)
+            if stream.plays_until > now:
+                ready = stream.plays_until + sum(piece.seconds for piece in self._pieces(stream))
+                before = sum(cost for due, cost in self._known_jobs(now) if due <= ready)
+                return max(0.0, now + before / self._workers + newcomer.first_cost() - ready)
+            if stream.sentences:
+                return 0.0  # it was accepted to wait for what is asked for already; this only follows it
+            waiting = [*map(self._pieces, self._waiting_for_first_sound()), [newcomer]]
+            return _first_sound_after(waiting, self._known_jobs(now), now, self._workers)
+
     def _work(self) -> None:
         while True:
             with self._changed:
@@ -128,54 +219,243 @@ class Engine(Worker):
                     self._changed.wait(self._until_somebody_needs_more())
                 if self._stopping or turn is None:
                     return
-            self._render_chunk(*turn)
+                self._rendering.update(turn.streams)
+            self._finish(turn, self._call(turn))
 
-    def _next(self) -> tuple[ListenerStream, Sentence] | None:
-        """The stream with the earliest deadline that has not enough ahead, and its sentence; the lock is held."""
-        horizon = self._clock() + self._ahead_s
-        waiting = [stream for stream in self._waiting if stream.plays_until < horizon]
-        if not waiting:
+    # Whose turn it is; the lock is held
+
+    def _next(self) -> Turn | None:
+        """The next call of the model; None while everybody has enough."""
+        now = self._clock()
+        listening = [stream for stream in self._waiting if not stream.silent and stream not in self._rendering]
+        listening.sort(key=lambda stream: stream.plays_until)
+        ahead = [stream for stream in listening if stream.plays_until < now + self._ahead_s]
+        waiting = self._waiting_for_first_sound()
+        if waiting and (size := self._first_size(waiting, now, alone=not listening)):
+            return self._turn(waiting, size)
+        if ahead:
+            return self._turn(ahead, self._later_size(ahead[0], now))
+        return None
+
+    def _waiting_for_first_sound(self) -> list[ListenerStream]:
+        """Who waits for one that nobody works on yet, by who asked first."""
+        waiting = [stream for stream in self._waiting if stream.silent and stream not in self._rendering]
+        return sorted(waiting, key=lambda stream: stream.sentences[0].queued)
+
+    def _known_jobs(self, now: float, *, without: ListenerStream | None = None) -> list[Job]:
+        """What is to be made for those who listen, or are about to."""
+        known: list[Job] = []
+        for stream in self._waiting:
+            if stream is without:
+                continue
+            if not stream.silent:
+                known += jobs(self._pieces(stream), now, stream.plays_until)
+            elif stream in self._rendering and (pieces := self._pieces(stream)):
+                known += _jobs_from_now(pieces, now)
+        return known
+
+    def _turn(self, by_urgency: list[ListenerStream], size: int) -> Turn:
+        """The next call for the first of them, with others whose next chunk is alike where batches are wanted."""
+        first = by_urgency[0]
+        utterance = first.sentences[0].utterance
+        if utterance is None or not utterance.left:
+            return Turn([first], [first.sentences[0]])
+        if not utterance.divisible:
+            frames = utterance.left
+        elif first.sentences[0].steady:
+            frames = steady_size(utterance.done, utterance.left)
+        else:
+            frames = without_crumbs(size, utterance.left)
+        shape = _shape(first, frames)
+        alike = [each for each in by_urgency if _shape(each, frames) == shape][: self._max_batch]
+        return Turn(alike, [each.sentences[0] for each in alike], frames)
+
+    def _first_size(self, waiting: list[ListenerStream], now: float, *, alone: bool) -> int | None:
+        """Frames with which the first who waits can begin, so that it and everybody who listens goes on without a gap.
+
+        So many that they sound until the others who wait have had their turn, if there is time for that. None: later.
+        """
+        pieces = self._pieces(waiting[0])
+        frame_s = pieces[0].pace.frame_s.value
+        others = sum(self._pieces(each)[0].first_cost() for each in waiting[1:]) / self._workers
+        enough = next((size for size in FIRST_SIZES if size * frame_s >= others + SPARE_S), FIRST_SIZES[-1])
+        if alone:
+            return enough
+        listening = (stream for stream in self._waiting if not stream.silent or stream in self._rendering)
+        if sum(self._share(each) for each in (waiting[0], *listening)) > MOST_SHARE:
             return None
-        first = min(waiting, key=ListenerStream.deadline)
-        return first, first.sentences[0]
+        known = self._known_jobs(now)
+        for size in sorted((each for each in FIRST_SIZES if each <= enough), reverse=True):
+            if lateness([*_jobs_from_now(pieces, now, size), *known], now, self._workers) <= 0:
+                return size
+        return None
+
+    def _later_size(self, stream: ListenerStream, now: float) -> int:
+        """The most frames for which there is time until this listener, or another one, runs out of audio."""
+        pieces = self._pieces(stream)
+        affordable = int(
+            LONGEST_CALL_S * self._workers / pieces[0].pace.chunk_s.value - overlap_work(2 * OVERLAP_FRAMES)
+        )
+        most = max(LATER_SIZES[-1], min(int(affordable), LATER_SIZES[0]))
+        if self._max_batch == 1:  # in equal parts; batches need chunks of equal sizes instead
+            left = pieces[0].frames - pieces[0].done
+            most = math.ceil(left / math.ceil(left / most))
+        known = self._known_jobs(now, without=stream)
+        for size in (most, *(each for each in LATER_SIZES if each < most)):
+            if lateness([*jobs(pieces, now, stream.plays_until, size), *known], now, self._workers) <= 0:
+                return size
+        return min(most, NEXT_FRAMES)
+
+    def _share(self, stream: ListenerStream) -> float:
+        """Of the machine, that a listener needs for a text of which the end is not in sight."""
+        if len(stream.sentences) < MOST_SENTENCES:
+            return 0.0
+        pieces = self._pieces(stream)
+        return sum(piece.full_cost for piece in pieces) / sum(piece.seconds for piece in pieces) / self._workers
 
     def _until_somebody_needs_more(self) -> float | None:
-        if not self._waiting:
-            return None
-        soonest = min(stream.plays_until for stream in self._waiting)
-        return max(0.001, soonest - self._ahead_s - self._clock())
+        idle = [stream.plays_until for stream in self._waiting if stream not in self._rendering]
+        return max(0.001, min(idle) - self._ahead_s - self._clock()) if idle else None
 
-    def _render_chunk(self, stream: ListenerStream, sentence: Sentence) -> None:
-        outcome: Samples | Exception | None
-        with self._busy() as started:
+    # What is to be expected
+
+    def _pace(self, voice: Speaker) -> Pace:
+        return self._paces.setdefault(voice, Pace())
+
+    def _pieces(self, stream: ListenerStream) -> list[Piece]:
+        """What is left of a stream's sentences."""
+        pieces = []
+        for sentence in stream.sentences:
+            if sentence.utterance is not None and sentence.utterance.left:
+                utterance = sentence.utterance
+                pieces.append(Piece(self._pace(sentence.voice), 0, utterance.frames, utterance.done))
+            if sentence.unbegun:
+                pieces.append(self._expected(sentence.voice, sentence.unbegun, sentence.manner.speed))
+        return pieces
+
+    def _expected(self, voice: Speaker, characters: float, speed: float) -> Piece:
+        pace = self._pace(voice)
+        return Piece(pace, characters, max(1, round(characters * pace.frames.value / speed)))
+
+    # Rendering
+
+    def _call(self, turn: Turn) -> list[Samples | Exception | None]:
+        """What the model gives for each sentence: audio, or nothing yet after its front."""
+        with self._busy():
             try:
-                if sentence.chunks is None:
-                    self._metrics.queue_wait.observe(started - sentence.queued)
-                    sentence.chunks = _chunks(sentence)
-                outcome = next(sentence.chunks, None)
+                if turn.frames:
+                    return [*self._render(turn)]
+                self._begin(turn.sentences[0])
+                return [None]
             except Exception as error:
                 log.exception("a sentence could not be rendered")
-                outcome = error
-        self._metrics.chunk.observe(time.monotonic() - started)
+                return [error] * len(turn.sentences)
+
+    def _finish(self, turn: Turn, outcomes: list[Samples | Exception | None]) -> None:
+        """Hand over what a call gave."""
         with self._changed:
-            if sentence.cancelled:
-                return
-            if outcome is None or isinstance(outcome, Exception):
-                stream.sentences.popleft()
-                if not stream.sentences:
-                    self._waiting.pop(stream, None)
-            else:
-                self._account(stream, sentence, len(outcome) / sentence.voice.sample_rate)
+            self._rendering.difference_update(turn.streams)
+            for stream, sentence, outcome in zip(turn.streams, turn.sentences, outcomes, strict=True):
+                if not sentence.cancelled:
+                    self._hand_over(stream, sentence, outcome)
+            self._changed.notify_all()
+
+    def _begin(self, sentence: Sentence) -> None:
+        """Run the front of a sentence, or of its next run."""
+        started = self._clock()
+        if sentence.runs is None:
+            self._metrics.queue_wait.observe(started - sentence.queued)
+            runs = deque(sentence.voice.phonemize(sentence.text))
+            sentence.characters = len(sentence.text) / max(1, len(runs))
+            sentence.runs = runs
+        if sentence.runs:
+            sentence.utterance = sentence.voice.begin(sentence.runs.popleft(), sentence.manner)
+            spent, pace = self._clock() - started, self._pace(sentence.voice)
+            pace.learn_front(spent, sentence.characters)
+            pace.frames.learn(sentence.utterance.frames * sentence.manner.speed, sentence.characters)
+            self._metrics.front.observe(spent)
+
+    def _render(self, turn: Turn) -> list[Samples]:
+        """Run the back for a chunk of each sentence."""
+        started, first = self._clock(), turn.sentences[0]
+        utterances = [cast(Utterance, sentence.utterance) for sentence in turn.sentences]
+        work = chunk(utterances[0].done, turn.frames, utterances[0].frames).work
+        rendered = first.voice.go_on(utterances, turn.frames)
+        spent, seconds = self._clock() - started, sum(map(len, rendered)) / first.voice.sample_rate
+        pace = self._pace(first.voice)
+        pace.chunk_s.learn(spent, work * len(rendered))
+        pace.frame_s.learn(seconds, turn.frames * len(rendered))
+        self._metrics.rendered_batch(spent, seconds, len(rendered))
+        return rendered
+
+    def _hand_over(self, stream: ListenerStream, sentence: Sentence, outcome: Samples | Exception | None) -> None:
+        if isinstance(outcome, Exception):
+            self._end(stream, sentence, outcome)
+            return
+        if outcome is not None:
+            self._account(stream, sentence, len(outcome) / sentence.voice.sample_rate)
             self._post(sentence.deliver, outcome)
+        if not sentence.left and not sentence.unbegun:
+            self._end(stream, sentence, None)
+
+    def _end(self, stream: ListenerStream, sentence: Sentence, error: Exception | None) -> None:
+        stream.sentences.popleft()
+        if not stream.sentences:
+            self._waiting.pop(stream, None)
+        self._post(sentence.deliver, error)
 
     def _account(self, stream: ListenerStream, sentence: Sentence, seconds: float) -> None:
         now = self._clock()
-        if stream.plays_until > sentence.queued:  # else it was silent before it asked, and waits for a first sound
-            self._metrics.slack.observe(stream.plays_until - now)
-        self._metrics.rendered.inc(seconds)
+        if not stream.silent:
+            self._metrics.had_left(stream.plays_until - now)
         stream.plays_until = max(stream.plays_until, now) + seconds
+        if stream.speaks is not sentence.owner:
+            stream.speaks, stream.spoken = sentence.owner, 0.0
+        stream.spoken += seconds
 
 
-def _chunks(sentence: Sentence) -> Iterator[Samples]:
-    for ids in sentence.voice.phonemize(sentence.text):
-        yield from sentence.voice.render(ids, sentence.manner)
+def _shape(stream: ListenerStream, frames: int) -> tuple[object, ...] | None:
+    """What must be equal for chunks to go into one call; None where there is none to go."""
+    utterance = stream.sentences[0].utterance
+    if utterance is None or utterance.left < frames or not utterance.divisible:
+        return None
+    part = chunk(utterance.done, frames, utterance.frames)
+    return stream.sentences[0].voice, part.before, part.after
+
+
+def _jobs_from_first_sound(pieces: list[Piece], now: float, first_sound: float, size: int = FIRST_FRAMES) -> list[Job]:
+    """What is to be made for who is to hear a first sound, of so many frames, then."""
+    rest = list(jobs(pieces, now, first_sound, size))[1:]
+    return [(first_sound, pieces[0].first_cost(size)), *rest]
+
+
+def _jobs_from_now(pieces: list[Piece], now: float, size: int = FIRST_FRAMES) -> list[Job]:
+    """What is to be made for who hears a first sound as soon as can be."""
+    return _jobs_from_first_sound(pieces, now, now + pieces[0].first_cost(size), size)
+
+
+def _first_sound_after(waiting: list[list[Piece]], known: list[Job], now: float, workers: int) -> float:
+    """Seconds until the last of those who wait has its first sound, beside the known jobs of those who listen.
+
+    It is the least in which everybody's can be made, one after the other, while nobody is later than without them.
+    """
+    firsts = list(accumulate(pieces[0].first_cost() / workers for pieces in waiting))
+    unavoidable = max(0.0, lateness(known, now, workers))
+
+    def enough(span: float) -> bool:
+        new = [
+            job
+            for pieces, before in zip(waiting, firsts, strict=True)
+            for job in _jobs_from_first_sound(pieces, now, now + span * before / firsts[-1])
+        ]
+        return lateness([*known, *new], now, workers) <= unavoidable + TOLERANCE_S
+
+    least = max(firsts[-1], waiting[-1][0].first_cost())
+    if enough(least):
+        return least
+    most = least + sum(cost for _, cost in known)
+    most += sum(piece.full_cost for pieces in waiting for piece in pieces)
+    for _ in range(BISECTIONS):
+        middle = (least + most) / 2
+        least, most = (least, middle) if enough(middle) else (middle, most)
+    return most

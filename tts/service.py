@@ -33,13 +33,14 @@ LOOK_EVERY_S = 2.0
 
 def load_voice(card: VoiceCard, settings: TtsSettings) -> Speaker:
     """A real voice, warmed up. Blocks."""
-    voice = Voice(card.folder, card.id, device=settings.device, threads=settings.cores)
+    threads = max(1, settings.cores // settings.resolved_workers)
+    voice = Voice(card.folder, card.id, device=settings.device, threads=threads)
     voice.warm_up()
     return voice
 
 
 class TtsService:
-    """One replica's synthesis: an engine thread shared by all its streams."""
+    """One replica's synthesis: an engine shared by all its streams."""
 
     name = "tts"
     path = wire.PATH
@@ -82,6 +83,8 @@ class TtsService:
             ahead_s=self.settings.ahead_s,
             post=asyncio.get_running_loop().call_soon_threadsafe,
             metrics=self._metrics,
+            workers=self.settings.resolved_workers,
+            max_batch=self.settings.resolved_max_batch,
         )
         self._engine.start()
 

@@ -231,6 +231,14 @@ class TtsSession:
         except StreamError as error:
             error.request_id = request_id
             raise
+        if (wait := self._foreseen_wait(settings, voice, text)) > (most := self._service_settings.max_wait_s):
+            voice.release()
+            self._metrics.requests.labels("overloaded").inc()
+            raise Overloaded(
+                f"its first audio would come after {wait:.1f} s; at most {most:g} s are allowed",
+                request_id=request_id,
+                retry_after_ms=max(RETRY_MS, round(1000 * (wait - most))),
+            )
         request = SpeechRequest(request_id, settings, voice, time.monotonic())
         self._add_text(request, text)
         self._requests[request_id] = request
@@ -245,6 +253,12 @@ class TtsSession:
             error.request_id = request.id
             self._connection.fail(error)
         self._go_on()
+
+    def _foreseen_wait(self, settings: wire.Settings, voice: VoiceUse, text: str) -> float:
+        """Seconds by which the first audio of such a request would be late; 0 while its voice is being loaded."""
+        if voice.speaker is None:
+            return 0.0
+        return self._engine.wait(self._stream, voice.speaker, len(text), settings.speed)
 
     def _check_room(self, text: str, request_id: str) -> None:
         """Raise `TooLarge` or `Overloaded` for text that finds no room."""
@@ -286,7 +300,7 @@ class TtsSession:
             request = self._requests[each]
             self._end(request, "cancelled")
             taken_back = self._connection.take_back_audio(request)
-            self._engine.cancel(self._stream, request, request.seconds)
+            self._engine.cancel(self._stream, request)
             self._seconds -= taken_back
             self._cancelled += 1
             sent = round(max(0.0, request.seconds - taken_back), 6)

@@ -25,6 +25,12 @@ class TtsSettings(ServiceSettings):
     """MiB that voices may take together. Who asks for another one makes those go that were used longest ago."""
     ahead_s: float = Field(default=10, ge=1, le=300)
     """Audio made ahead of what a listener can have played, seconds; a cancelled request has wasted no more."""
+    max_wait_s: float = Field(default=5, gt=0, le=3600)
+    """Seconds that a listener may wait for a first sound; a request that would wait longer is `overloaded`."""
+    workers: int = Field(default=0, ge=0, le=64)
+    """Calls of the model at the same time; 0 for one a thread (at most 8) on the CPU, 1 on a GPU."""
+    max_batch: int = Field(default=0, ge=0, le=64)
+    """Chunks rendered in one call; 0 for 1 on the CPU, where more gain nothing, and 8 on a GPU."""
     max_text_chars: int = Field(default=100_000, ge=100)
     """Characters of one stream that may wait to be spoken."""
     max_pending_requests: int = Field(default=32, ge=1)
@@ -36,6 +42,16 @@ class TtsSettings(ServiceSettings):
         if not any(part.strip() for part in value.split(",")):
             raise ValueError("name at least one voice")
         return value
+
+    @property
+    def resolved_workers(self) -> int:
+        """Calls of the model at the same time."""
+        return self.workers or (1 if self.device == "cuda" else min(self.cores, 8))
+
+    @property
+    def resolved_max_batch(self) -> int:
+        """Chunks rendered in one call."""
+        return self.max_batch or (8 if self.device == "cuda" else 1)
 
     @property
     def voice_ids(self) -> list[str]:

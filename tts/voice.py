@@ -7,6 +7,7 @@ import json
 import logging
 import re
 import tempfile
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,7 @@ from piper import PiperVoice
 from piper.config import PiperConfig
 
 from serving.audio import Samples
-from tts.chunks import BACK_OVERLAP_FRAMES, Chunk, plan, whole
+from tts.chunks import BACK_OVERLAP_FRAMES, Chunk, chunk, plan, whole
 from tts.graph import BACK, FRONT, MIDDLE, Cut, split_voice
 from tts.phonemes import runs
 
@@ -32,6 +33,8 @@ FAITHFUL_DB = 60.0
 _WARM_UP_TEXT = "One, two, three, four, five."
 """Long enough for a chunk with neighbours on both sides; whole it is about as long as what the largest chunk sees."""
 
+_phonemizing = threading.Lock()
+"""espeak-ng has one state for the whole process."""
 _UNSPEAKABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff]")
 """Control characters and halves of characters, at which espeak-ng's binding fails."""
 
@@ -47,8 +50,28 @@ class Manner:
     noise_w_scale: float | None = None
 
 
+@dataclass
+class Utterance:
+    """A run of phonemes whose durations are known, and how much of it has become sound."""
+
+    frames: int
+    given: dict[str, npt.NDArray[Any]]
+    """What the back takes, of all frames; empty where the audio is already there."""
+    divisible: bool = True
+    """Whether it may be rendered in chunks of any size; if not, all frames must be asked for at once."""
+    audio: Samples | None = None
+    """Of a voice that can't be cut: all of it."""
+    done: int = 0
+    """Frames that were rendered."""
+
+    @property
+    def left(self) -> int:
+        """Frames that were not."""
+        return self.frames - self.done
+
+
 class Voice:
-    """A loaded voice. Rendering is done by one thread at a time; the rest is safe to read from any."""
+    """A loaded voice; any thread may use it."""
 
     def __init__(self, model_dir: Path, voice_id: str, *, device: str, threads: int) -> None:
         """Load `<voice_id>.onnx` and its JSON. Raises `OSError`, `ValueError` or ONNX Runtime's errors."""
@@ -84,32 +107,56 @@ class Voice:
 
     def phonemize(self, text: str) -> list[list[int]]:
         """Phoneme ids of each part of the text that the encoder takes at once; none where nothing can be spoken."""
-        sentences = self._phonemizer.phonemize(_UNSPEAKABLE.sub(" ", text))
+        with _phonemizing:
+            sentences = self._phonemizer.phonemize(_UNSPEAKABLE.sub(" ", text))
         return [self._phonemizer.phonemes_to_ids(run) for phonemes in sentences for run in runs(phonemes)]
 
     def render(self, ids: list[int], manner: Manner) -> Iterator[Samples]:
-        """The audio of one sentence, chunk by chunk, float in [-1, 1]; each `next` is one call of the model."""
+        """The audio of one run of phonemes, chunk by chunk."""
+        utterance = self.begin(ids, manner)
+        for each in self._plan(utterance.frames):
+            yield self.go_on([utterance], each.end - each.start)[0]
+
+    def begin(self, ids: list[int], manner: Manner) -> Utterance:
+        """Encode phonemes and decide how long each lasts: one call of the model."""
         if self._cut is None:
-            yield self._run(self._whole, None, self._front_inputs(ids, manner))[0].reshape(-1)
-            return
-        yield from self._render_chunks(ids, manner, self._cut)
-
-    def _render_chunks(self, ids: list[int], manner: Manner, cut: Cut) -> Iterator[Samples]:
-        names = [cut.latent, *cut.others]
+            audio = self._run(self._whole, None, self._front_inputs(ids, manner))[0].reshape(-1)
+            return Utterance(max(1, len(audio) // self._config.hop_length), {}, divisible=False, audio=audio)
+        names = [self._cut.latent, *self._cut.others]
         given = dict(zip(names, self._run(self._front, names, self._front_inputs(ids, manner)), strict=True))
-        frames: int = given[cut.latent].shape[-1]
-        for chunk in self._plan(frames):
-            seen = slice(chunk.start - chunk.before, chunk.end + chunk.after)
-            part = {name: tensor[..., seen] if tensor.shape[-1] == frames else tensor for name, tensor in given.items()}
-            yield self._sound(part, chunk, cut).reshape(-1)
+        return Utterance(given[self._cut.latent].shape[-1], given, divisible=self._plan is not whole)
 
-    def _sound(self, seen: dict[str, npt.NDArray[Any]], chunk: Chunk, cut: Cut) -> Samples:
-        """A chunk's audio, from what the front gave of all frames that it sees."""
-        before, after = min(BACK_OVERLAP_FRAMES, chunk.before), min(BACK_OVERLAP_FRAMES, chunk.after)
-        size = chunk.end - chunk.start
+    def go_on(self, utterances: list[Utterance], frames: int) -> list[Samples]:
+        """The next frames of each as audio, float in [-1, 1]: one call of the model.
+
+        Those that are rendered together must have the same number of frames before and after these to be seen.
+        """
+        if self._cut is None:
+            return [self._at_once(each) for each in utterances]
+        chunks = [chunk(each.done, frames, each.frames) for each in utterances]
+        parts = [
+            _seen(utterance, part.start - part.before, part.end + part.after)
+            for utterance, part in zip(utterances, chunks, strict=True)
+        ]
+        batch = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        rows = self._sound(batch, chunks[0], self._cut).reshape(len(parts), -1)
+        for utterance, part in zip(utterances, chunks, strict=True):
+            utterance.done = part.end
+        return list(rows)
+
+    def _sound(self, seen: dict[str, npt.NDArray[Any]], part: Chunk, cut: Cut) -> Samples:
+        """The audio of chunks that are alike, from what the front gave of all frames that they see."""
+        before, after = min(BACK_OVERLAP_FRAMES, part.before), min(BACK_OVERLAP_FRAMES, part.after)
+        size = part.end - part.start
         features = self._run(self._middle, None, seen)[0]
-        features = _inner(features, chunk.before - before, before + size + after, chunk.after - after)
+        features = _inner(features, part.before - before, before + size + after, part.after - after)
         return _inner(self._run(self._back, None, {cut.features: features})[0], before, size, after)
+
+    @staticmethod
+    def _at_once(utterance: Utterance) -> Samples:
+        assert utterance.audio is not None
+        utterance.done = utterance.frames
+        return utterance.audio
 
     def _front_inputs(self, ids: list[int], manner: Manner) -> dict[str, npt.NDArray[Any]]:
         config = self._config
@@ -161,6 +208,14 @@ def _share_arena() -> None:
         "Cpu", onnxruntime.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, onnxruntime.OrtMemType.DEFAULT
     )
     onnxruntime.create_and_register_allocator(place, None)
+
+
+def _seen(utterance: Utterance, start: int, end: int) -> dict[str, npt.NDArray[Any]]:
+    """What the middle takes for these frames; what has no frames (a speaker's embedding) stays whole."""
+    return {
+        name: tensor[..., start:end] if tensor.shape[-1] == utterance.frames else tensor
+        for name, tensor in utterance.given.items()
+    }
 
 
 def _inner(computed: Samples, before: int, size: int, after: int) -> Samples:

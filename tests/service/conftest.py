@@ -25,6 +25,7 @@ async def asr(models_dir: Path) -> AsyncIterator[str]:
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def tts(models_dir: Path) -> AsyncIterator[str]:
     """Address of a synthesis replica."""
-    settings = TtsSettings(host="127.0.0.1", port=0, admin_port=0, MODELS_DIR=models_dir)
+    # However slow the machine, nobody is refused here; admission has tests of its own.
+    settings = TtsSettings(host="127.0.0.1", port=0, admin_port=0, MODELS_DIR=models_dir, max_wait_s=600)
     async with running(TtsService(settings)) as replica:
         yield f"ws://127.0.0.1:{replica.stream_listener.port}"

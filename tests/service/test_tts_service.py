@@ -15,8 +15,11 @@ from chorus.speech import speak
 from chorus.tts import Audio
 from chorus.wire import tts as wire
 from serving.audio import decode
+from tests.conftest import running
 from tts import chunks
 from tts.phonemes import MOST_PHONEMES
+from tts.service import TtsService
+from tts.settings import TtsSettings
 from tts.voice import Manner, Voice, _session
 
 pytestmark = [pytest.mark.model, pytest.mark.asyncio(loop_scope="module")]
@@ -123,6 +126,47 @@ async def test_sixteen_at_once_get_their_own_bytes(tts: str) -> None:
     alone = [(await speak(text, tts, **EXACT)).audio for text in SENTENCES]
     together = await asyncio.gather(*(speak(text, tts, **EXACT) for text in SENTENCES * 4))
     assert [spoken.audio for spoken in together] == alone * 4
+
+
+async def test_a_hundred_at_once_get_their_own_bytes(models_dir: Path) -> None:
+    """Far more than a machine can feed at once: some wait, and each gets exactly what it would get alone."""
+    settings = TtsSettings(
+        host="127.0.0.1", port=0, admin_port=0, MODELS_DIR=models_dir, max_connections=100, max_wait_s=600
+    )
+    texts = [f"Number {number}, please come in." for number in range(20)]
+    async with running(TtsService(settings)) as replica:
+        url = f"ws://127.0.0.1:{replica.stream_listener.port}"
+        alone = [(await speak(text, url, **EXACT)).audio for text in texts]
+        assert len(set(alone)) == 20
+        together = await asyncio.gather(*(speak(text, url, **EXACT) for text in texts * 5))
+    assert [spoken.audio for spoken in together] == alone * 5
+
+
+async def test_chunks_of_any_size_sound_the_same(voice: Voice) -> None:
+    """The engine cuts by what it has time for; nobody hears where."""
+    (ids,) = voice.phonemize(SENTENCES[2])
+    even = Manner(noise_scale=0, noise_w_scale=0)
+    steady = np.concatenate(list(voice.render(ids, even)))
+    for size in (24, 96, 200):
+        utterance = voice.begin(ids, even)
+        parts = []
+        while utterance.left:
+            parts += voice.go_on([utterance], size)
+        assert len(np.concatenate(parts)) == len(steady)
+        assert snr_db(steady, np.concatenate(parts)) >= 60
+
+
+async def test_a_batch_gives_what_each_would_give_alone(voice: Voice) -> None:
+    """Chunks of two sentences in one call of the model, as on a GPU."""
+    even = Manner(noise_scale=0, noise_w_scale=0)
+    runs = [voice.phonemize(text)[0] for text in SENTENCES[1:3]]
+    batched, alone = ([voice.begin(ids, even) for ids in runs] for _ in range(2))
+    for size in (24, 48):
+        rows = voice.go_on(batched, size)
+        for row, each in zip(rows, alone, strict=True):
+            (single,) = voice.go_on([each], size)
+            assert len(row) == len(single)
+            assert snr_db(single, row) >= 60
 
 
 async def test_cancel_ends_a_request_in_its_middle(tts: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -17,7 +17,7 @@ from serving.errors import BadMessage, StreamError
 from serving.metrics import new_registry
 from serving.settings import ServiceSettings
 from serving.state import Refusal
-from tts.voice import Manner
+from tts.voice import Manner, Utterance
 
 
 class FakeConnection:
@@ -115,7 +115,7 @@ class SampleCountingEngine:
 
 
 class RampVoice:
-    """A voice without a model: ten samples a character, in chunks of fifty, each sample telling its place."""
+    """A voice without a model: ten samples a character, each telling which."""
 
     sample_rate = 16000
 
@@ -123,20 +123,28 @@ class RampVoice:
         self.id = voice_id
         self.broken = False
         self.rendered = 0
-        self.chunk = 50
         """Samples."""
+        self.hop = 5
+        """Samples a frame."""
 
     def phonemize(self, text: str) -> list[list[int]]:
         letters = [ord(each) for each in text if each.isalnum()]
         return [letters] if letters else []
 
-    def render(self, ids: list[int], manner: Manner) -> Iterator[Samples]:
+    def begin(self, ids: list[int], manner: Manner) -> Utterance:
         if self.broken:
             raise RuntimeError("broken on purpose")
-        whole = np.repeat(np.array(ids, np.float32) / 1000, round(10 / manner.speed))
-        for start in range(0, len(whole), self.chunk):
-            self.rendered += 1
-            yield whole[start : start + self.chunk]
+        audio = np.repeat(np.array(ids, np.float32) / 1000, round(10 / manner.speed))
+        return Utterance(len(audio) // self.hop, {}, audio=audio)
+
+    def go_on(self, utterances: list[Utterance], frames: int) -> list[Samples]:
+        rendered = []
+        for each in utterances:
+            assert each.audio is not None
+            rendered.append(each.audio[each.done * self.hop : (each.done + frames) * self.hop])
+            each.done += frames
+            self.rendered += len(rendered[-1])
+        return rendered
 
 
 class EchoSession:

@@ -1,15 +1,12 @@
-"""Sentence splitting, chunk plans, and who is rendered next."""
+"""Sentence splitting, chunk plans, and an engine whose thread has died."""
 
 from __future__ import annotations
-
-from collections.abc import Iterator
 
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 
-from serving.audio import Samples
 from tests.unit.fakes import RampVoice
 from tts import sentences
 from tts.chunks import FIRST_FRAMES, OVERLAP_FRAMES, plan
@@ -176,119 +173,6 @@ def test_long_phonemes_are_parted_where_a_reader_would_breathe() -> None:
     assert runs(list("... ?!")) == []
 
 
-class Clock:
-    """Time that stands still until it is moved."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-def sentence(queued: float) -> Sentence:
-    return Sentence("text", RampVoice(), Manner(), object(), lambda _: None, queued)
-
-
-def make_engine(clock: Clock, ahead_s: float = 10) -> Engine:
-    return Engine(ahead_s=ahead_s, post=lambda *_: None, metrics=TtsMetrics(CollectorRegistry()), clock=clock)
-
-
-def test_whoever_runs_out_of_audio_first_is_next() -> None:
-    """A new stream before one with audio left, the one with less audio before the one with more."""
-    clock = Clock()
-    engine = make_engine(clock)
-    new, short, long = ListenerStream(), ListenerStream(), ListenerStream()
-    short.plays_until, long.plays_until = 1001.0, 1005.0
-    for stream in (long, short, new):
-        engine.submit(stream, sentence(1000.0))
-    order = []
-    for _ in range(3):
-        turn = engine._next()
-        assert turn is not None
-        order.append(turn[0])
-        turn[0].plays_until = 1006.0 + len(order)
-    assert order == [new, short, long]
-
-
-def test_a_stream_far_enough_ahead_waits() -> None:
-    """Until playback has used some of it up."""
-    clock = Clock()
-    engine = make_engine(clock, ahead_s=10)
-    stream = ListenerStream()
-    stream.plays_until = 1010.5
-    engine.submit(stream, sentence(1000.0))
-    assert engine._next() is None
-    clock.now = 1001.0
-    assert engine._next() is not None
-
-
-def test_a_cancelled_request_leaves_the_listener_in_silence() -> None:
-    """What was rendered and not played is forgotten, so what is asked for next is as urgent as a first sound."""
-    clock = Clock()
-    engine = make_engine(clock)
-    stream = ListenerStream()
-    stream.plays_until = 1008.0  # 10 s were rendered, 2 s of them played
-    engine.cancel(stream, object(), 10.0)
-    assert stream.plays_until == 1000.0
-    stream.plays_until = 1008.0  # 5 s of one request are played first, then 3 s of another
-    engine.cancel(stream, object(), 3.0)
-    assert stream.plays_until == 1005.0
-    idle = ListenerStream()
-    engine.cancel(idle, object(), 0.0)
-    assert idle.plays_until == 0.0
-
-
-def test_a_chunk_that_was_cancelled_while_it_was_rendered_reaches_nobody() -> None:
-    """Nor does it count as heard, nor end the sentence that stands in the queue after it."""
-    clock = Clock()
-    posted: list[object] = []
-    engine = Engine(ahead_s=10, post=posted.append, metrics=TtsMetrics(CollectorRegistry()), clock=clock)
-    stream, first, second = ListenerStream(), sentence(1000.0), sentence(1000.0)
-
-    class Interrupted(RampVoice):
-        def render(self, ids: list[int], manner: Manner) -> Iterator[Samples]:
-            engine.cancel(stream, first.owner)
-            yield from super().render(ids, manner)
-
-    first.voice = Interrupted()
-    engine.submit(stream, first)
-    engine.submit(stream, second)
-    engine._render_chunk(stream, first)
-    assert posted == []
-    assert stream.plays_until == 0.0
-    assert list(stream.sentences) == [second]
-
-
-def slack_seen(metrics: TtsMetrics) -> tuple[float, float]:
-    """How many chunks were measured, and how many of them came too late."""
-    (metric,) = metrics.slack.collect()
-    below = {each.labels["le"]: each.value for each in metric.samples if each.name.endswith("_bucket")}
-    return below["+Inf"], below["0.0"]
-
-
-def test_slack_is_measured_while_a_listener_listens() -> None:
-    """Not for a first chunk, nor for one after a silence that the listener's own next request ended."""
-    clock = Clock()
-    metrics = TtsMetrics(CollectorRegistry())
-    engine = Engine(ahead_s=10, post=lambda *_: None, metrics=metrics, clock=clock)
-    stream, spoken = ListenerStream(), sentence(1000.0)
-    engine.submit(stream, spoken)
-    clock.now = 1000.1
-    engine._render_chunk(stream, spoken)  # 40 samples are 2.5 ms
-    assert slack_seen(metrics) == (0, 0)
-    stream.plays_until = 1001.0
-    clock.now = 1000.5
-    engine._account(stream, spoken, 2.0)
-    assert slack_seen(metrics) == (1, 0)
-    clock.now = 1005.0  # too late: a gap was heard
-    engine._account(stream, spoken, 1.0)
-    assert slack_seen(metrics) == (2, 1)
-    clock.now = 2000.0
-    engine._account(stream, sentence(1999.9), 1.0)
-    assert slack_seen(metrics) == (2, 1)
-
-
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_an_engine_without_its_thread_is_stuck() -> None:
     """A bug that ends the thread must not look like an idle engine."""
@@ -300,7 +184,7 @@ def test_an_engine_without_its_thread_is_stuck() -> None:
     assert engine.seconds_stuck() == 0
     engine.start()
     assert engine.seconds_stuck() == 0
-    engine.submit(ListenerStream(), sentence(0.0))
+    engine.submit(ListenerStream(), Sentence("text", RampVoice(), Manner(), object(), lambda _: None))
     for thread in engine._threads:
         thread.join(timeout=30)
     assert engine.seconds_stuck() == float("inf")

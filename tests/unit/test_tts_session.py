@@ -247,9 +247,35 @@ async def test_text_that_finds_no_room_is_overload_and_may_come_later() -> None:
     bench.engine.stop()
 
 
+async def test_a_first_sound_that_would_come_too_late_is_overload() -> None:
+    """The request is named and told when to come again; one that is being spoken or written goes on."""
+    bench = Bench(max_wait_s=2)
+    waits = iter([1.9, 5.4, 2.1, 0.0, 9.0])
+    bench.engine.wait = lambda *_: next(waits)  # type: ignore[method-assign]
+    bench.say("text", text="accepted, ", request_id="a")
+    bench.say("text", text="and written on", request_id="a")
+    bench.say("synthesize", text="too late", request_id="b")
+    bench.say("text", text="too late too", request_id="c")
+    errors = bench.connection.of(Error)
+    assert [(each.code, each.request_id, each.recoverable) for each in errors] == [
+        ("overloaded", "b", True),
+        ("overloaded", "c", True),
+    ]
+    assert [each.retry_after_ms for each in errors] == [3400, 1000]
+    bench.say("text", text=" to its end", request_id="a")
+    bench.say("synthesize", text="in time", request_id="b")
+    bench.engine.start()
+    bench.say("close")
+    await bench.until(wire.Done)
+    assert spelled(bench.audio_of("a")) == "acceptedandwrittenontoitsend"
+    assert spelled(bench.audio_of("b")) == "intime"
+    assert bench.connection.of(wire.Done)[0].requests == 2
+    bench.engine.stop()
+
+
 async def test_no_frame_is_large(bench: Bench) -> None:
     """Audio goes out in frames that a cancel can take back and any client accepts, cut between samples."""
-    bench.voice.chunk = 100_000
+    bench.voice.hop = 500
     bench.say("synthesize", text="x" * 1900, encoding="pcm_f32le", sample_rate=48000)
     await bench.until(wire.SynthesisComplete)
     sizes = [len(data) for _, data, _ in bench.connection.audio]
@@ -380,7 +406,7 @@ async def test_production_stays_a_bounded_time_ahead_of_playback() -> None:
     bench.say("synthesize", text="word " * 2000)
     await bench.until(wire.AudioStart)
     await asyncio.sleep(0.1)
-    produced = bench.voice.rendered * 50 / 16000
+    produced = bench.voice.rendered / 16000
     assert 0.05 <= produced < 1.0  # of the 12.5 s that the text lasts
     bench.session.released()
     bench.engine.stop()

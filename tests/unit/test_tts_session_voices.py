@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 
 import pytest
 from prometheus_client import CollectorRegistry
@@ -18,7 +18,7 @@ from tests.unit.test_tts_session import Bench, spelled
 from tests.unit.test_tts_voice_pool import Loader
 from tts.installed import Installed
 from tts.metrics import VoiceMetrics
-from tts.voice import Manner
+from tts.voice import Utterance
 from tts.voice_pool import VoicePool
 from tts.voices import Voices
 
@@ -238,14 +238,14 @@ async def test_a_cancelled_sentence_may_end_with_a_voice_that_has_gone(place: Pl
     may_go_on, begun = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
 
-    def render(ids: list[int], manner: Manner) -> Iterator[Samples]:
+    def go_on(utterances: list[Utterance], frames: int) -> list[Samples]:
         loop.call_soon_threadsafe(begun.set)
         asyncio.run_coroutine_threadsafe(may_go_on.wait(), loop).result(timeout=10)
-        yield from RampVoice.render(slow, ids, manner)
+        return RampVoice.go_on(slow, utterances, frames)
 
-    slow.render = render  # type: ignore[method-assign]
+    slow.go_on = go_on  # type: ignore[method-assign]
     bench.say("synthesize", text="interrupted", request_id="2", voice="b")
-    await begun.wait()
+    await asyncio.wait_for(begun.wait(), 10)
     bench.say("cancel", request_id="2")
     other = place.bench()
     other.say("synthesize", text="next", voice="c")
