@@ -37,6 +37,8 @@ TEXT = (
 )
 STILL = Manner(noise_scale=0, noise_w_scale=0)
 PARTS = ("front", "middle", "back")
+PAUSE_S = 0.2
+"""After piper-tts, whose threads go on spinning for a while, on the cores that ours need."""
 
 
 class Timed:
@@ -111,6 +113,7 @@ def measure(model: Path, rounds: int, threads: int) -> list[dict[str, float]]:
         text = " ".join(TEXT.split()[:words]) + "."
         taken: list[tuple[Rendering, Rendering, Rendering]] = []
         for number in range(-1, rounds):  # one round to warm up
+            time.sleep(PAUSE_S)
             one = (
                 measured(spoken_by_us(voice, text, chunks.plan), parts),
                 measured(spoken_by_us(voice, text, chunks.whole)),
