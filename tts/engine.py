@@ -17,6 +17,7 @@ from typing import Any, Protocol
 from serving.audio import Samples
 from serving.worker import Worker
 from tts.metrics import TtsMetrics
+from tts.timeline import OnLengths, SpokenWord, Timeline
 from tts.voice import Manner
 
 log = logging.getLogger(__name__)
@@ -34,8 +35,11 @@ class Speaker(Protocol):
     def phonemize(self, text: str) -> list[list[int]]:
         """Phoneme ids of each part of the text that is spoken in one breath."""
 
-    def render(self, ids: list[int], manner: Manner) -> Iterator[Samples]:
-        """Audio, chunk by chunk; each `next` is one call of the model."""
+    def timeline(self, text: str) -> Timeline:
+        """When the words of a text are heard, given the lengths and the audio of what `phonemize` gives for it."""
+
+    def render(self, ids: list[int], manner: Manner, on_lengths: OnLengths | None = None) -> Iterator[Samples]:
+        """Audio, chunk by chunk; each `next` is one call of the model. `on_lengths` is called before the first."""
 
 
 @dataclass(eq=False)
@@ -50,6 +54,8 @@ class Sentence:
     deliver: Callable[[Samples | Exception | None], None]
     """Called on the event loop with each chunk, then with None at the end; an exception ends it too."""
     queued: float = field(default_factory=time.monotonic)
+    deliver_words: Callable[[list[SpokenWord]], None] | None = None
+    """Called on the event loop with the words that begin in the next chunk, and what follows them in one breath."""
     chunks: Iterator[Samples] | None = None
     cancelled: bool = False
 
@@ -151,7 +157,7 @@ class Engine(Worker):
             try:
                 if sentence.chunks is None:
                     self._metrics.queue_wait.observe(started - sentence.queued)
-                    sentence.chunks = _chunks(sentence)
+                    sentence.chunks = self._chunks(sentence)
                 outcome = next(sentence.chunks, None)
             except Exception as error:
                 log.exception("a sentence could not be rendered")
@@ -175,7 +181,11 @@ class Engine(Worker):
         self._metrics.rendered.inc(seconds)
         stream.plays_until = max(stream.plays_until, now) + seconds
 
-
-def _chunks(sentence: Sentence) -> Iterator[Samples]:
-    for ids in sentence.voice.phonemize(sentence.text):
-        yield from sentence.voice.render(ids, sentence.manner)
+    def _chunks(self, sentence: Sentence) -> Iterator[Samples]:
+        voice, deliver_words = sentence.voice, sentence.deliver_words
+        timeline = None if deliver_words is None else voice.timeline(sentence.text)
+        for ids in voice.phonemize(sentence.text):
+            for chunk in voice.render(ids, sentence.manner, timeline and timeline.expect):
+                if timeline and (words := timeline.hear(chunk)):
+                    self._post(deliver_words, words)
+                yield chunk

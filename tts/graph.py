@@ -3,11 +3,13 @@
     front: phonemes -> text encoder, durations -> latent and mask       needs the whole sentence
     back:  latent and mask -> flow, decoder -> audio                    convolutional: any range of frames
 
+The front also gives the durations, from which follows when each word is heard.
+
 The cut lies where noise has just been added to the latent, before the flow (VITS, Kim et al. 2021). Tensor names
 differ from export to export, so it is found by the graph's shape: what follows the last random tensor.
 
 Run as a program (`python -m tts.graph VOICE.onnx FOLDER`), because the `onnx` package and two copies of the
-graph would otherwise stay in the service's memory. Prints the cut as JSON, or `null` where there is none.
+graph would otherwise stay in the service's memory. Prints the parts as JSON.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from typing import Any
 
 FRONT = "front.onnx"
 BACK = "back.onnx"
+WHOLE = "whole.onnx"
 
 
 @dataclass(frozen=True)
@@ -33,18 +36,32 @@ class Cut:
     """The mask (1, 1, frames), and the speaker's embedding where there are several."""
 
 
+@dataclass(frozen=True)
+class Parts:
+    """What a voice was taken apart into."""
+
+    cut: Cut | None
+    """None where it can't be cut."""
+    durations: str | None
+    """The tensor (1, 1, phoneme ids) of frames that each phoneme id lasts; None where there is none to be found."""
+
+
 class NoCut(ValueError):
     """A graph that this module can't take apart; such a voice runs whole."""
 
 
-def split_voice(voice: Path, folder: Path) -> Cut | None:
-    """Write `front.onnx` and `back.onnx` of a voice into `folder`; None where it can't be cut. Blocks."""
+def split_voice(voice: Path, folder: Path) -> Parts:
+    """Write `front.onnx` and `back.onnx` of a voice into `folder`, or `whole.onnx` where it can't be cut. Blocks.
+
+    The durations, if any, are an output of the front, or of the whole.
+    """
     command = [sys.executable, "-m", "tts.graph", str(voice), str(folder)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise RuntimeError(f"{voice.name} can't be read: {done.stderr.strip().splitlines()[-1:]}")
     found = json.loads(done.stdout)
-    return None if found is None else Cut(found["latent"], tuple(found["others"]))
+    cut = found["cut"]
+    return Parts(None if cut is None else Cut(cut["latent"], tuple(cut["others"])), found["durations"])
 
 
 def find_cut(graph: Any) -> Cut:
@@ -84,6 +101,13 @@ def find_cut(graph: Any) -> Cut:
     return Cut(tensor, tuple(others))
 
 
+def find_durations(graph: Any) -> str | None:
+    """The frames of each phoneme id in an `onnx.GraphProto`: whole numbers of which a running sum is taken."""
+    summed = {name for node in graph.node if node.op_type == "CumSum" for name in node.input}
+    found = [node.output[0] for node in graph.node if node.op_type == "Ceil" and node.output[0] in summed]
+    return found[0] if len(found) == 1 else None
+
+
 def _after(start: str | list[str], graph: Any) -> set[str]:
     """Every tensor that depends on `start`; the graph's nodes are in topological order (ONNX IR)."""
     reached = {start} if isinstance(start, str) else set(start)
@@ -96,26 +120,31 @@ def _after(start: str | list[str], graph: Any) -> set[str]:
 
 
 def main(voice: str, folder: str) -> None:
-    """Split one voice and print the cut."""
+    """Split one voice and print its parts."""
     import onnx
     import onnx.shape_inference
     import onnx.utils
 
     model = onnx.load(voice)
+    durations = find_durations(model.graph)
+    timed = [] if durations is None else [durations]
+    whole = Path(folder) / WHOLE
     try:
         cut = find_cut(model.graph)
     except NoCut:
-        print("null")
+        del model.graph.output[1:]
+        model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in timed)
+        onnx.save(model, str(whole))
+        print(json.dumps({"cut": None, "durations": durations}))
         return
-    inferred = Path(folder) / "whole.onnx"
-    onnx.save(onnx.shape_inference.infer_shapes(model), str(inferred))
+    onnx.save(onnx.shape_inference.infer_shapes(model), str(whole))
     names = [each.name for each in model.graph.input]
     crossing = [cut.latent, *cut.others]
-    outputs = [each.name for each in model.graph.output]
-    for name, given, wanted in ((FRONT, names, crossing), (BACK, crossing, outputs)):
-        onnx.utils.extract_model(str(inferred), str(Path(folder) / name), given, wanted, check_model=False)
-    inferred.unlink()
-    print(json.dumps({"latent": cut.latent, "others": cut.others}))
+    audio = model.graph.output[0].name  # a voice may have been given the durations as another output already
+    for name, given, wanted in ((FRONT, names, [*crossing, *timed]), (BACK, crossing, [audio])):
+        onnx.utils.extract_model(str(whole), str(Path(folder) / name), given, wanted, check_model=False)
+    whole.unlink()
+    print(json.dumps({"cut": {"latent": cut.latent, "others": cut.others}, "durations": durations}))
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ import itertools
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, cast
 
 import msgspec
@@ -27,6 +28,7 @@ from tts.engine import MOST_SENTENCES, Engine, ListenerStream, Sentence
 from tts.metrics import TtsMetrics
 from tts.sentences import SentenceSplitter
 from tts.settings import TtsSettings
+from tts.timeline import SpokenWord
 from tts.voice import Manner
 from tts.voices import Voices
 
@@ -46,6 +48,8 @@ class SpokenSentence:
     text: str
     encoder: Encoder
     started: bool = False
+    begins: float = 0.0
+    """Seconds of the request before it, a pause included."""
     seconds: float = 0.0
 
 
@@ -303,7 +307,28 @@ class TtsSession:
                 manner=manner,
                 owner=request,
                 deliver=lambda outcome: self._on_chunk(request, spoken, outcome),
+                deliver_words=partial(self._on_words, request, spoken) if settings.word_timestamps else None,
             ),
+        )
+
+    def _on_words(self, request: SpeechRequest, spoken: SpokenSentence, words: list[SpokenWord]) -> None:
+        if self._released or request.over:
+            return
+        if not spoken.started:
+            self._start_sentence(request, spoken)
+        rate = self._voices.get(cast(str, request.settings.voice)).sample_rate
+        self._connection.send(
+            wire.WordTimestamps(
+                request_id=request.id,
+                words=[
+                    wire.TimedWord(
+                        word=each.word,
+                        start=round(spoken.begins + each.start / rate, 6),
+                        end=round(spoken.begins + each.end / rate, 6),
+                    )
+                    for each in words
+                ],
+            )
         )
 
     def _on_chunk(self, request: SpeechRequest, spoken: SpokenSentence, outcome: Samples | Exception | None) -> None:
@@ -340,9 +365,11 @@ class TtsSession:
                 encoding=settings.encoding,
             )
         )
+        spoken.begins = request.seconds
         if spoken.number > 1 and settings.sentence_silence_ms:
             rate = self._voices.get(cast(str, settings.voice)).sample_rate
             pause = np.zeros(settings.sentence_silence_ms * rate // 1000, np.float32)
+            spoken.begins += len(pause) / rate
             self._send_audio(request, spoken, spoken.encoder.encode(pause))
 
     def _send_audio(self, request: SpeechRequest, spoken: SpokenSentence, data: bytes) -> None:

@@ -8,6 +8,8 @@ import re
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +21,10 @@ from piper.config import PiperConfig
 
 from serving.audio import Samples
 from tts.chunks import plan, whole
-from tts.graph import BACK, FRONT, Cut, split_voice
+from tts.graph import BACK, FRONT, WHOLE, Cut, split_voice
 from tts.phonemes import runs
+from tts.timeline import Lengths, OnLengths, Timeline
+from tts.words import place, symbols, written_words
 
 log = logging.getLogger(__name__)
 # It warns of each phoneme that a voice does not know, once a text; clients write the texts.
@@ -30,6 +34,11 @@ FAITHFUL_DB = 60.0
 """How near chunks must come to the whole rendering (signal to noise) for a voice to be rendered in chunks."""
 _WARM_UP_TEXT = "One, two, three, four, five, six."
 """Long enough for a chunk with neighbours on both sides; whole it is no longer than the largest chunk."""
+
+_WORDS_KEPT = 4096
+"""How many words' sounds a voice remembers; words longer than the longest are not kept."""
+_LONGEST_KEPT = 40
+"""Characters."""
 
 _UNSPEAKABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff]")
 """Control characters and halves of characters, at which espeak-ng's binding fails."""
@@ -62,20 +71,27 @@ class Voice:
         # Piper's own class does the phonemes; its session stays empty, ours are cut in two.
         self._phonemizer = PiperVoice(session=None, config=self._config)
         with tempfile.TemporaryDirectory(prefix="chorus-voice-") as folder:
-            self._cut = split_voice(onnx_file, Path(folder))
+            parts = split_voice(onnx_file, Path(folder))
+            self._cut = parts.cut
+            self._timed = [] if parts.durations is None else [parts.durations]
             if self._cut is None:
-                self._whole = _session(onnx_file, device, threads)
+                self._whole = _session(Path(folder) / WHOLE, device, threads)
             else:
                 self._front = _session(Path(folder) / FRONT, device, threads)
                 self._back = _session(Path(folder) / BACK, device, threads)
         self._plan = plan
+        self._kept_sounds = lru_cache(_WORDS_KEPT)(self._sounds_alone)
 
     def warm_up(self) -> None:
         """Make the slow first calls, and see that chunks give what the whole gives; else render whole from now on."""
         even = Manner(noise_scale=0, noise_w_scale=0)
         for ids in self.phonemize(_WARM_UP_TEXT):
             self._plan = whole
-            at_once = np.concatenate(list(self.render(ids, even)))
+            lengths: list[Lengths] = []
+            at_once = np.concatenate(list(self.render(ids, even, lengths.append if self.times_words else None)))
+            if lengths and lengths[0].sum() != len(at_once):
+                log.warning("voice %s does not time words: its phonemes are not as long as its audio", self.id)
+                self._timed = []
             self._plan = plan
             joined = np.concatenate(list(self.render(ids, even)))
             if (found := _snr_db(at_once, joined)) < FAITHFUL_DB:
@@ -94,19 +110,38 @@ class Voice:
 
     def phonemize(self, text: str) -> list[list[int]]:
         """Phoneme ids of each part of the text that the encoder takes at once; none where nothing can be spoken."""
-        sentences = self._phonemizer.phonemize(_UNSPEAKABLE.sub(" ", text))
-        return [self._phonemizer.phonemes_to_ids(run) for phonemes in sentences for run in runs(phonemes)]
+        return [self._phonemizer.phonemes_to_ids(run) for run in self._runs(text)]
 
-    def render(self, ids: list[int], manner: Manner) -> Iterator[Samples]:
-        """The audio of one sentence, chunk by chunk, float in [-1, 1]; each `next` is one call of the model."""
+    @property
+    def times_words(self) -> bool:
+        """Whether the voice tells how long phonemes last, and so when a word is heard."""
+        return bool(self._timed)
+
+    def timeline(self, text: str) -> Timeline:
+        """When the words of a text are heard, given the lengths and the audio of what `phonemize` gives for it."""
+        parts = self._runs(text)
+        placed = place(((word, word) for word in written_words(text)), parts, self._sounds)
+        return Timeline(placed, [self._first_ids(run) for run in parts], self.sample_rate)
+
+    def render(self, ids: list[int], manner: Manner, on_lengths: OnLengths | None = None) -> Iterator[Samples]:
+        """The audio of one sentence, chunk by chunk, float in [-1, 1]; each `next` is one call of the model.
+
+        `on_lengths`, for a voice that `times_words`, is called with the samples of each id before the first chunk.
+        """
         if self._cut is None:
-            yield self._run(self._whole, None, self._front_inputs(ids, manner))[0].reshape(-1)
+            audio, *durations = self._run(self._whole, None, self._front_inputs(ids, manner))
+            self._tell_lengths(durations, on_lengths)
+            yield audio.reshape(-1)
             return
-        yield from self._render_chunks(ids, manner, self._cut)
+        yield from self._render_chunks(ids, manner, self._cut, on_lengths)
 
-    def _render_chunks(self, ids: list[int], manner: Manner, cut: Cut) -> Iterator[Samples]:
+    def _render_chunks(
+        self, ids: list[int], manner: Manner, cut: Cut, on_lengths: OnLengths | None
+    ) -> Iterator[Samples]:
         names = [cut.latent, *cut.others]
-        given = dict(zip(names, self._run(self._front, names, self._front_inputs(ids, manner)), strict=True))
+        tensors = self._run(self._front, names + self._timed, self._front_inputs(ids, manner))
+        given = dict(zip(names, tensors, strict=False))
+        self._tell_lengths(tensors[len(names) :], on_lengths)
         frames: int = given[cut.latent].shape[-1]
         for chunk in self._plan(frames):
             seen = slice(chunk.start - chunk.before, chunk.end + chunk.after)
@@ -114,6 +149,30 @@ class Voice:
             audio = self._run(self._back, None, part)[0].reshape(-1)
             hop = len(audio) // (seen.stop - seen.start)
             yield audio[chunk.before * hop : len(audio) - chunk.after * hop]
+
+    def _tell_lengths(self, durations: list[npt.NDArray[np.float32]], on_lengths: OnLengths | None) -> None:
+        if on_lengths is not None:
+            (frames,) = durations
+            on_lengths(frames.reshape(-1).astype(np.int64) * self._config.hop_length)
+
+    def _runs(self, text: str) -> list[list[str]]:
+        """The phonemes of each part of the text that the encoder takes at once."""
+        sentences = self._phonemizer.phonemize(_UNSPEAKABLE.sub(" ", text))
+        return [run for phonemes in sentences for run in runs(phonemes)]
+
+    def _first_ids(self, run: list[str]) -> list[int]:
+        """Where in the ids of a run each of its phonemes begins, and where the last has ended."""
+        to_ids = self._phonemizer.phonemes_to_ids
+        around, end = len(to_ids([])), len(self._config.phoneme_id_map["$"])
+        return list(accumulate((len(to_ids([phoneme])) - around for phoneme in run), initial=around - end))
+
+    def _sounds(self, text: str) -> tuple[str, ...]:
+        return self._kept_sounds(text) if len(text) <= _LONGEST_KEPT else self._sounds_alone(text)
+
+    def _sounds_alone(self, text: str) -> tuple[str, ...]:
+        """What is spoken for a text that stands alone; see `tts.words`."""
+        sentences = self._phonemizer.phonemize(_UNSPEAKABLE.sub(" ", text))
+        return symbols(phoneme for phonemes in sentences for phoneme in [*phonemes, " "])
 
     def _front_inputs(self, ids: list[int], manner: Manner) -> dict[str, npt.NDArray[Any]]:
         config = self._config

@@ -26,11 +26,13 @@ class Voices:
         return voice
 
     def check(self, settings: wire.Settings) -> None:
-        """Raise `UnknownVoice` or `BadConfig` for a voice or speaker that is not here."""
+        """Raise `UnknownVoice` or `BadConfig` for a voice or speaker that is not here, or what a voice can't do."""
         voice = self.get(settings.voice)
         if voice.speaker_number(settings.speaker) is None:
             known = ", ".join(voice.speakers[:20])
             raise BadConfig(f"speaker: {voice.id} has no speaker {settings.speaker!r}; it has {known}")
+        if settings.word_timestamps and not voice.times_words:
+            raise BadConfig(f"word_timestamps: {voice.id} does not tell how long its sounds are; leave it false")
 
     def resolve(self, settings: wire.Settings) -> wire.Settings:
         """The settings with the voice, its sample rate and the speaker's number filled in."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from itertools import accumulate
 from typing import Any
 
 import msgspec
@@ -17,7 +18,9 @@ from serving.errors import BadMessage, StreamError
 from serving.metrics import new_registry
 from serving.settings import ServiceSettings
 from serving.state import Refusal
+from tts.timeline import OnLengths, Timeline
 from tts.voice import Manner
+from tts.words import place, symbols
 
 
 class FakeConnection:
@@ -129,6 +132,8 @@ class RampVoice:
         self.chunk = 50
         """Samples."""
 
+    times_words = True
+
     def speaker_number(self, speaker: str | int | None) -> int | None:
         return 0 if speaker in (None, 0, "0") else None
 
@@ -136,9 +141,17 @@ class RampVoice:
         letters = [ord(each) for each in text if each.isalnum()]
         return [letters] if letters else []
 
-    def render(self, ids: list[int], manner: Manner) -> Iterator[Samples]:
+    def timeline(self, text: str) -> Timeline:
+        letters = [each if each.isalnum() else " " for each in text]
+        ids = [0, *accumulate(each != " " for each in letters)]
+        placed = place(((word, word) for word in text.split()), [letters], symbols)
+        return Timeline(placed, [ids], self.sample_rate)
+
+    def render(self, ids: list[int], manner: Manner, on_lengths: OnLengths | None = None) -> Iterator[Samples]:
         if self.broken:
             raise RuntimeError("broken on purpose")
+        if on_lengths is not None:
+            on_lengths(np.full(len(ids), round(10 / manner.speed), np.int64))
         whole = np.repeat(np.array(ids, np.float32) / 1000, round(10 / manner.speed))
         for start in range(0, len(whole), self.chunk):
             self.rendered += 1

@@ -17,6 +17,7 @@ from tts.engine import Engine, ListenerStream, Sentence
 from tts.metrics import TtsMetrics
 from tts.phonemes import MOST_PHONEMES, runs
 from tts.sentences import LONGEST, SentenceSplitter
+from tts.timeline import OnLengths
 from tts.voice import Manner
 
 pytestmark = pytest.mark.unit
@@ -247,9 +248,9 @@ def test_a_chunk_that_was_cancelled_while_it_was_rendered_reaches_nobody() -> No
     stream, first, second = ListenerStream(), sentence(1000.0), sentence(1000.0)
 
     class Interrupted(RampVoice):
-        def render(self, ids: list[int], manner: Manner) -> Iterator[Samples]:
+        def render(self, ids: list[int], manner: Manner, on_lengths: OnLengths | None = None) -> Iterator[Samples]:
             engine.cancel(stream, first.owner)
-            yield from super().render(ids, manner)
+            yield from super().render(ids, manner, on_lengths)
 
     first.voice = Interrupted()
     engine.submit(stream, first)
