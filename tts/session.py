@@ -11,7 +11,6 @@ import itertools
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any, cast
 
 import msgspec
@@ -48,9 +47,11 @@ class SpokenSentence:
     text: str
     encoder: Encoder
     started: bool = False
-    begins: float = 0.0
-    """Seconds of the request before it, a pause included."""
     seconds: float = 0.0
+    words: list[SpokenWord] = field(default_factory=list)
+    """To be told before the next chunk."""
+    begins: int = 0
+    """Samples of the request before it."""
 
 
 @dataclass(eq=False)
@@ -69,6 +70,8 @@ class SpeechRequest:
     sentences: int = 0
     seconds: float = 0.0
     """Audio queued for the client."""
+    samples: int = 0
+    """Of the voice, pauses included."""
     first_audio: float | None = None
     """Seconds from acceptance to the first audio queued."""
     over: bool = False
@@ -307,28 +310,8 @@ class TtsSession:
                 manner=manner,
                 owner=request,
                 deliver=lambda outcome: self._on_chunk(request, spoken, outcome),
-                deliver_words=partial(self._on_words, request, spoken) if settings.word_timestamps else None,
+                deliver_words=spoken.words.extend if settings.word_timestamps else None,
             ),
-        )
-
-    def _on_words(self, request: SpeechRequest, spoken: SpokenSentence, words: list[SpokenWord]) -> None:
-        if self._released or request.over:
-            return
-        if not spoken.started:
-            self._start_sentence(request, spoken)
-        rate = self._voices.get(cast(str, request.settings.voice)).sample_rate
-        self._connection.send(
-            wire.WordTimestamps(
-                request_id=request.id,
-                words=[
-                    wire.TimedWord(
-                        word=each.word,
-                        start=round(spoken.begins + each.start / rate, 6),
-                        end=round(spoken.begins + each.end / rate, 6),
-                    )
-                    for each in words
-                ],
-            )
         )
 
     def _on_chunk(self, request: SpeechRequest, spoken: SpokenSentence, outcome: Samples | Exception | None) -> None:
@@ -340,6 +323,9 @@ class TtsSession:
         if outcome is not None:
             if not spoken.started:
                 self._start_sentence(request, spoken)
+            if spoken.words:
+                self._send_words(request, spoken)
+            request.samples += len(outcome)
             self._send_audio(request, spoken, spoken.encoder.encode(outcome))
             return
         request.in_engine -= 1
@@ -365,12 +351,25 @@ class TtsSession:
                 encoding=settings.encoding,
             )
         )
-        spoken.begins = request.seconds
         if spoken.number > 1 and settings.sentence_silence_ms:
             rate = self._voices.get(cast(str, settings.voice)).sample_rate
             pause = np.zeros(settings.sentence_silence_ms * rate // 1000, np.float32)
-            spoken.begins += len(pause) / rate
+            request.samples += len(pause)
             self._send_audio(request, spoken, spoken.encoder.encode(pause))
+        spoken.begins = request.samples
+
+    def _send_words(self, request: SpeechRequest, spoken: SpokenSentence) -> None:
+        rate = self._voices.get(cast(str, request.settings.voice)).sample_rate
+        words = [
+            wire.TimedWord(
+                word=each.word,
+                start=round((spoken.begins + each.start) / rate, 6),
+                end=round((spoken.begins + each.end) / rate, 6),
+            )
+            for each in spoken.words
+        ]
+        spoken.words.clear()
+        self._connection.send(wire.WordTimestamps(request_id=request.id, words=words))
 
     def _send_audio(self, request: SpeechRequest, spoken: SpokenSentence, data: bytes) -> None:
         if not data:

@@ -142,9 +142,8 @@ class RampVoice:
         return [letters] if letters else []
 
     def timeline(self, text: str) -> Timeline:
-        letters = [each if each.isalnum() else " " for each in text]
-        ids = [0, *accumulate(each != " " for each in letters)]
-        placed = place(((word, word) for word in text.split()), [letters], symbols)
+        ids = list(accumulate((each.isalnum() for each in text), initial=0))
+        placed = place(((word, word) for word in text.split()), [text], symbols)
         return Timeline(placed, [ids], self.sample_rate)
 
     def render(self, ids: list[int], manner: Manner, on_lengths: OnLengths | None = None) -> Iterator[Samples]:

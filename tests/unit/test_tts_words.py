@@ -115,7 +115,7 @@ def test_words_that_cannot_be_told_apart_share_their_time() -> None:
 def test_pauses_are_where_punctuation_is() -> None:
     """And at a run's start; a dash that nobody says counts with the word before it."""
     placed = place(
-        [(word, word) for word in "The end — of 42 dogs,".split()],
+        [(word, word) for word in ["The", "end", "—", "of", "42", "dogs,"]],
         ["ðɪ ˈɛnd; ʌv fˈɔːɹɾi tˈuː ", "dˈɑːɡz, "],
         lambda alone: symbols(ALONE[alone]),
     )
