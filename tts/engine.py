@@ -185,7 +185,7 @@ class Engine(Worker):
         voice, deliver_words = sentence.voice, sentence.deliver_words
         timeline = None if deliver_words is None else voice.timeline(sentence.text)
         for ids in voice.phonemize(sentence.text):
-            for chunk in voice.render(ids, sentence.manner, timeline and timeline.expect):
+            for chunk in voice.render(ids, sentence.manner, timeline.expect if timeline else None):
                 if timeline and (words := timeline.hear(chunk)):
                     self._post(deliver_words, words)
                 yield chunk

@@ -8,7 +8,7 @@ import re
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
@@ -80,7 +80,7 @@ class Voice:
                 self._front = _session(Path(folder) / FRONT, device, threads)
                 self._back = _session(Path(folder) / BACK, device, threads)
         self._plan = plan
-        self._kept_sounds = lru_cache(_WORDS_KEPT)(self._sounds_alone)
+        self._kept_sounds = lru_cache(_WORDS_KEPT)(partial(_sounds_alone, self._phonemizer))
 
     def warm_up(self) -> None:
         """Make the slow first calls, and see that chunks give what the whole gives; else render whole from now on."""
@@ -167,12 +167,7 @@ class Voice:
         return list(accumulate((len(to_ids([phoneme])) - around for phoneme in run), initial=around - end))
 
     def _sounds(self, text: str) -> tuple[str, ...]:
-        return self._kept_sounds(text) if len(text) <= _LONGEST_KEPT else self._sounds_alone(text)
-
-    def _sounds_alone(self, text: str) -> tuple[str, ...]:
-        """What is spoken for a text that stands alone; see `tts.words`."""
-        sentences = self._phonemizer.phonemize(_UNSPEAKABLE.sub(" ", text))
-        return symbols(phoneme for phonemes in sentences for phoneme in [*phonemes, " "])
+        return self._kept_sounds(text) if len(text) <= _LONGEST_KEPT else _sounds_alone(self._phonemizer, text)
 
     def _front_inputs(self, ids: list[int], manner: Manner) -> dict[str, npt.NDArray[Any]]:
         config = self._config
@@ -193,6 +188,12 @@ class Voice:
     ) -> list[npt.NDArray[np.float32]]:
         results: list[npt.NDArray[np.float32]] = session.run(outputs, inputs)
         return results
+
+
+def _sounds_alone(phonemizer: PiperVoice, text: str) -> tuple[str, ...]:
+    """What is spoken for a text that stands alone; see `tts.words`."""
+    sentences = phonemizer.phonemize(_UNSPEAKABLE.sub(" ", text))
+    return symbols(phoneme for phonemes in sentences for phoneme in [*phonemes, " "])
 
 
 def _session(path: Path, device: str, threads: int) -> onnxruntime.InferenceSession:

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-_WORD = re.compile(r"(?:\[\[.*?\]\]|\S)+", re.DOTALL)
+_WORD = re.compile(r"(?:\[\[[^\[\]\n]*\]\]|\S)+")
 """What stands between white space; a block of phonemes is no place to part a word."""
 _STRESS = frozenset("ˈˌ")
 """Written before the sound that they belong to; other modifiers follow theirs."""
@@ -99,13 +99,13 @@ def place(
     _listen(units, [sound.symbol for _, sound in sounds])
     placed: list[list[Span]] = [[] for _ in runs]
     run, end = 0, 0
-    for group in _told_apart(units, [run for run, _ in sounds]) if runs else ():
+    for group in _told_apart(units, [each for each, _ in sounds]) if runs else ():
         heard = [sounds[index] for unit in group for index in unit.heard]
         before = first = end
         if heard:
             if heard[0][0] != run:
                 run, before = heard[0][0], 0
-            own = [sound for its_run, sound in heard if its_run == run]
+            own = [sound for each, sound in heard if each == run]
             first, end = own[0].first, own[-1].end
         words = tuple(word for unit in group for word in unit.words)
         weights = tuple(weight for unit in group for weight in unit.weights)
