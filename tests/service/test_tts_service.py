@@ -239,7 +239,7 @@ async def test_merged_words_share_their_phonemes(tts: str) -> None:
     """espeak-ng says "of the" and "in the" as one; both words have their time, a number as long as its three words."""
     spoken = await speak("Most of the 342 dogs in the house.", tts, word_timestamps=True, **EXACT)
     times = {word.word: word.end - word.start for word in words_of(spoken)}
-    assert min(times.values()) >= 0.05
+    assert min(times.values()) > 0.02
     assert times["342"] > 3 * times["of"]
 
 
