@@ -2,7 +2,8 @@
 
 Client: `config`, `synthesize`, `text` … `flush`, `cancel`, `list_voices`, `close`. Server: `ready`; then for
 each request, sentence by sentence, `audio_start`, binary audio frames, `audio_end`, and where asked `word_timestamps`
-ahead of the frames in which the words begin; then `synthesis_complete` or `cancelled`; last `done`. Requests of one connection are spoken in order, one after another.
+ahead of the frames in which the words begin; then `synthesis_complete` or `cancelled`; last `done`. Requests of one
+connection are spoken in order, one after another.
 """
 
 from __future__ import annotations
