@@ -27,6 +27,7 @@ from tts.chunks import FIRST_FRAMES, LARGEST_FRAMES, OVERLAP_FRAMES, chunk, over
 from tts.metrics import TtsMetrics
 from tts.outlook import NEXT_FRAMES, SPARE_S, Job, Piece, jobs, lateness
 from tts.pace import Pace
+from tts.timeline import SpokenWord, Timeline
 from tts.voice import Manner, Utterance
 
 log = logging.getLogger(__name__)
@@ -54,8 +55,15 @@ class Speaker(Protocol):
     sample_rate: int
     """Hz."""
 
+    @property
+    def times_words(self) -> bool:
+        """Whether it tells how long each phoneme lasts."""
+
     def phonemize(self, text: str) -> list[list[int]]:
         """Phoneme ids of each part of the text that is spoken in one breath."""
+
+    def timeline(self, text: str) -> Timeline:
+        """When the words of a text are heard, given the lengths and the audio of what `phonemize` gives for it."""
 
     def begin(self, ids: list[int], manner: Manner) -> Utterance:
         """How long they last: one call of the model."""
@@ -76,6 +84,10 @@ class Sentence:
     deliver: Callable[[Samples | Exception | None], None]
     """Called on the event loop with each chunk, then with None at the end; an exception ends it too."""
     queued: float = field(default_factory=time.monotonic)
+    deliver_words: Callable[[list[SpokenWord]], None] | None = None
+    """Called on the event loop with the words that begin in the next chunk, and what follows them in one breath."""
+    timeline: Timeline | None = None
+    """Where words are to be delivered, from the first call on."""
     runs: deque[list[int]] | None = None
     """Phoneme ids that have not been begun; None before the first call."""
     characters: float = 0.0
@@ -366,10 +378,14 @@ class Engine(Worker):
         if sentence.runs is None:
             self._metrics.queue_wait.observe(started - sentence.queued)
             runs = deque(sentence.voice.phonemize(sentence.text))
+            if sentence.deliver_words is not None:
+                sentence.timeline = sentence.voice.timeline(sentence.text)
             sentence.characters = len(sentence.text) / max(1, len(runs))
             sentence.runs = runs
         if sentence.runs:
             sentence.utterance = sentence.voice.begin(sentence.runs.popleft(), sentence.manner)
+            if sentence.timeline is not None and sentence.utterance.lengths is not None:
+                sentence.timeline.expect(sentence.utterance.lengths)
             spent, pace = self._clock() - started, self._pace(sentence.voice)
             pace.learn_front(spent, sentence.characters)
             pace.frames.learn(sentence.utterance.frames * sentence.manner.speed, sentence.characters)
@@ -394,6 +410,8 @@ class Engine(Worker):
             return
         if outcome is not None:
             self._account(stream, sentence, len(outcome) / sentence.voice.sample_rate)
+            if sentence.timeline is not None and (words := sentence.timeline.hear(outcome)):
+                self._post(sentence.deliver_words, words)
             self._post(sentence.deliver, outcome)
         if not sentence.left and not sentence.unbegun:
             self._end(stream, sentence, None)

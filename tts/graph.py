@@ -4,13 +4,15 @@
     middle: latent and mask -> flow, first stage of the decoder -> features convolutional, hears far
     back:   features -> the decoder's other stages -> audio                 convolutional, hears hardly beyond a frame
 
+The front also gives the durations, from which follows when each word is heard.
+
 The first cut lies where noise has just been added to the latent, before the flow (VITS, Kim et al. 2021), the second
 before the decoder's second upsampling (HiFi-GAN, Kong et al. 2020): behind it lies most of the work, at rates so high
 that its convolutions reach over little time. Tensor names differ from export to export, so both are found by the
 graph's shape: what follows the last random tensor, and the second transposed convolution.
 
 Run as a program (`python -m tts.graph VOICE.onnx FOLDER`), because the `onnx` package and two copies of the
-graph would otherwise stay in the service's memory. Prints the cut as JSON, or `null` where there is none.
+graph would otherwise stay in the service's memory. Prints the parts as JSON.
 """
 
 from __future__ import annotations
@@ -31,6 +33,7 @@ NICE = 5
 FRONT = "front.onnx"
 MIDDLE = "middle.onnx"
 BACK = "back.onnx"
+WHOLE = "whole.onnx"
 
 
 @dataclass(frozen=True)
@@ -45,19 +48,35 @@ class Cut:
     """All that the back takes: (1, channels, frames times the first upsampling's factor)"""
 
 
+@dataclass(frozen=True)
+class Parts:
+    """What a voice was taken apart into."""
+
+    cut: Cut | None
+    """None where it can't be cut."""
+    durations: str | None
+    """The tensor (1, 1, phoneme ids) of frames that each phoneme id lasts; None where there is none to be found."""
+
+
 class NoCut(ValueError):
     """A graph that this module can't take apart; such a voice runs whole."""
 
 
-def split_voice(voice: Path, folder: Path) -> Cut | None:
-    """Write `front.onnx`, `middle.onnx`, `back.onnx` of a voice; None where it can't be cut. Blocks."""
+def split_voice(voice: Path, folder: Path) -> Parts:
+    """Write `front.onnx`, `middle.onnx`, `back.onnx` of a voice, or `whole.onnx` where it can't be cut. Blocks.
+
+    The durations, if any, are an output of the front, or of the whole.
+    """
     command = [sys.executable, "-m", "tts.graph", str(voice), str(folder)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=LONGEST_S)
     if done.returncode != 0:
         said = done.stderr.strip().splitlines() or [f"ended by signal {-done.returncode}"]
         raise RuntimeError(f"{voice.name} can't be read: {said[-1]}")
     found = json.loads(done.stdout)
-    return None if found is None else Cut(found["latent"], tuple(found["others"]), found["features"])
+    cut = found["cut"]
+    if cut is not None:
+        cut = Cut(cut["latent"], tuple(cut["others"]), cut["features"])
+    return Parts(cut, found["durations"])
 
 
 def find_cut(graph: Any) -> Cut:
@@ -101,6 +120,13 @@ def _beside(tensor: str, graph: Any) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name for name in names if name in computed and name not in behind and name != tensor))
 
 
+def find_durations(graph: Any) -> str | None:
+    """The frames of each phoneme id in an `onnx.GraphProto`: whole numbers of which a running sum is taken."""
+    summed = {name for node in graph.node if node.op_type == "CumSum" for name in node.input}
+    found = [node.output[0] for node in graph.node if node.op_type == "Ceil" and node.output[0] in summed]
+    return found[0] if len(found) == 1 else None
+
+
 def _after(start: str | list[str], graph: Any) -> set[str]:
     """Every tensor that depends on `start`; the graph's nodes are in topological order (ONNX IR)."""
     reached = {start} if isinstance(start, str) else set(start)
@@ -120,34 +146,39 @@ def give_way() -> None:
 
 
 def main(voice: str, folder: str) -> None:
-    """Split one voice and print the cut."""
+    """Split one voice and print its parts."""
     import onnx
     import onnx.shape_inference
     import onnx.utils
 
     give_way()
-    inferred = Path(folder) / "whole.onnx"
+    whole = Path(folder) / WHOLE
     # From file to file: with the graph in Python's memory too it takes twice as much, of memory and of time.
-    onnx.shape_inference.infer_shapes_path(voice, str(inferred))
-    model = onnx.load(str(inferred))
-    inferred.unlink()
+    onnx.shape_inference.infer_shapes_path(voice, str(whole))
+    model = onnx.load(str(whole))
+    durations = find_durations(model.graph)
+    timed = [] if durations is None else [durations]
     try:
         cut = find_cut(model.graph)
     except NoCut:
-        print("null")
+        del model.graph.output[1:]
+        model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in timed)
+        onnx.save(model, str(whole))
+        print(json.dumps({"cut": None, "durations": durations}))
         return
+    whole.unlink()
     names = [each.name for each in model.graph.input]
     crossing = [cut.latent, *cut.others]
-    outputs = [each.name for each in model.graph.output]
+    audio = model.graph.output[0].name  # a voice may have been given the durations as another output already
     parts = (
-        (FRONT, names, crossing),
+        (FRONT, names, [*crossing, *timed]),
         (MIDDLE, crossing, [cut.features]),
-        (BACK, [cut.features], outputs),
+        (BACK, [cut.features], [audio]),
     )
     extractor = onnx.utils.Extractor(model)
     for name, given, wanted in parts:
         onnx.save(extractor.extract_model(given, wanted), str(Path(folder) / name))
-    print(json.dumps(asdict(cut)))
+    print(json.dumps(asdict(Parts(cut, durations))))
 
 
 if __name__ == "__main__":

@@ -105,8 +105,6 @@ class TtsService:
         asked = cast(wire.Settings, settings)
         if asked.encoding not in PCM:
             raise BadConfig(f"encoding: {asked.encoding!r} is not available yet; use one of {', '.join(PCM)}")
-        if asked.word_timestamps:
-            raise BadConfig("word_timestamps: not available yet; leave it false")
         if self._voices is not None:
             self._voices.check(asked)
 

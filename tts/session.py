@@ -27,6 +27,7 @@ from tts.engine import MOST_SENTENCES, Engine, ListenerStream, Sentence, Speaker
 from tts.metrics import TtsMetrics
 from tts.sentences import SentenceSplitter
 from tts.settings import TtsSettings
+from tts.timeline import SpokenWord
 from tts.voice import Manner
 from tts.voice_pool import VoiceUse
 from tts.voices import Voices
@@ -48,6 +49,10 @@ class SpokenSentence:
     encoder: Encoder
     started: bool = False
     seconds: float = 0.0
+    words: list[SpokenWord] = field(default_factory=list)
+    """To be told before the next chunk."""
+    begins: int = 0
+    """Samples of the request before it."""
 
 
 @dataclass(eq=False)
@@ -68,6 +73,8 @@ class SpeechRequest:
     sentences: int = 0
     seconds: float = 0.0
     """Audio queued for the client."""
+    samples: int = 0
+    """Of the voice, pauses included."""
     first_audio: float | None = None
     """Seconds from acceptance to the first audio queued."""
     over: bool = False
@@ -231,6 +238,10 @@ class TtsSession:
         except StreamError as error:
             error.request_id = request_id
             raise
+        if (refusal := _untimed(settings, voice)) is not None:
+            voice.release()
+            refusal.request_id = request_id
+            raise refusal
         if (wait := self._foreseen_wait(settings, voice, text)) > (most := self._service_settings.max_wait_s):
             voice.release()
             self._metrics.requests.labels("overloaded").inc()
@@ -247,6 +258,7 @@ class TtsSession:
 
     def _on_voice(self, request: SpeechRequest, error: StreamError | None) -> None:
         """Its voice is loaded, or can't be: then the request is taken for one that was never accepted."""
+        error = error or _untimed(request.settings, request.voice)
         if error is not None:
             self._end(request, "failed")
             self._accepted -= 1
@@ -341,6 +353,7 @@ class TtsSession:
                 manner=manner,
                 owner=request,
                 deliver=lambda outcome: self._on_chunk(request, spoken, outcome),
+                deliver_words=spoken.words.extend if settings.word_timestamps else None,
             ),
         )
 
@@ -353,6 +366,9 @@ class TtsSession:
         if outcome is not None:
             if not spoken.started:
                 self._start_sentence(request, spoken)
+            if spoken.words:
+                self._send_words(request, spoken)
+            request.samples += len(outcome)
             self._send_audio(request, spoken, spoken.encoder.encode(outcome))
             return
         request.in_engine -= 1
@@ -381,7 +397,22 @@ class TtsSession:
         if spoken.number > 1 and settings.sentence_silence_ms:
             rate = request.voice.card.sample_rate
             pause = np.zeros(settings.sentence_silence_ms * rate // 1000, np.float32)
+            request.samples += len(pause)
             self._send_audio(request, spoken, spoken.encoder.encode(pause))
+        spoken.begins = request.samples
+
+    def _send_words(self, request: SpeechRequest, spoken: SpokenSentence) -> None:
+        rate = request.voice.card.sample_rate
+        words = [
+            wire.TimedWord(
+                word=each.word,
+                start=round((spoken.begins + each.start) / rate, 6),
+                end=round((spoken.begins + each.end) / rate, 6),
+            )
+            for each in spoken.words
+        ]
+        spoken.words.clear()
+        self._connection.send(wire.WordTimestamps(request_id=request.id, words=words))
 
     def _send_audio(self, request: SpeechRequest, spoken: SpokenSentence, data: bytes) -> None:
         if not data:
@@ -422,3 +453,10 @@ class TtsSession:
         return wire.Done(
             requests=self._accepted, cancelled=self._cancelled, audio_seconds=round(max(0.0, self._seconds), 6)
         )
+
+
+def _untimed(settings: wire.Settings, voice: VoiceUse) -> BadConfig | None:
+    """Why a request for words' times can't be served, which only a loaded voice tells."""
+    if not settings.word_timestamps or voice.speaker is None or voice.speaker.times_words:
+        return None
+    return BadConfig(f"word_timestamps: {voice.card.id} does not tell how long its sounds are; leave it false")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import json
 import logging
 import re
@@ -10,6 +9,8 @@ import tempfile
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache, lru_cache, partial
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +22,10 @@ from piper.config import PiperConfig
 
 from serving.audio import Samples
 from tts.chunks import BACK_OVERLAP_FRAMES, Chunk, chunk, plan, whole
-from tts.graph import BACK, FRONT, MIDDLE, Cut, split_voice
+from tts.graph import BACK, FRONT, MIDDLE, WHOLE, Cut, split_voice
 from tts.phonemes import runs
+from tts.timeline import Lengths, Timeline
+from tts.words import place, symbols, written_words
 
 log = logging.getLogger(__name__)
 # It warns of each phoneme that a voice does not know, once a text; clients write the texts.
@@ -33,6 +36,10 @@ FAITHFUL_DB = 60.0
 _WARM_UP_TEXT = "One, two, three, four, five."
 """Long enough for a chunk with neighbours on both sides; whole it is about as long as what the largest chunk sees."""
 
+_WORDS_KEPT = 4096
+"""How many words' sounds a voice remembers; words longer than the longest are not kept."""
+_LONGEST_KEPT = 40
+"""Characters."""
 _phonemizing = threading.Lock()
 """espeak-ng has one state for the whole process."""
 _UNSPEAKABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff]")
@@ -61,6 +68,8 @@ class Utterance:
     """Whether it may be rendered in chunks of any size; if not, all frames must be asked for at once."""
     audio: Samples | None = None
     """Of a voice that can't be cut: all of it."""
+    lengths: Lengths | None = None
+    """Samples that each phoneme id lasts; None where the voice does not tell."""
     done: int = 0
     """Frames that were rendered."""
 
@@ -83,14 +92,17 @@ class Voice:
         # Piper's own class does the phonemes; its session stays empty, ours are cut in three.
         self._phonemizer = PiperVoice(session=None, config=self._config)
         with tempfile.TemporaryDirectory(prefix="chorus-voice-") as folder:
-            self._cut = split_voice(onnx_file, Path(folder))
+            parts = split_voice(onnx_file, Path(folder))
+            self._cut = parts.cut
+            self._timed = [] if parts.durations is None else [parts.durations]
             if self._cut is None:
-                self._whole = _session(onnx_file, device, threads)
+                self._whole = _session(Path(folder) / WHOLE, device, threads)
             else:
                 self._front = _session(Path(folder) / FRONT, device, threads)
                 self._middle = _session(Path(folder) / MIDDLE, device, threads)
                 self._back = _session(Path(folder) / BACK, device, threads)
         self._plan = plan
+        self._kept_sounds = lru_cache(_WORDS_KEPT)(partial(_sounds_alone, self._phonemizer))
 
     def warm_up(self) -> None:
         """Make the slow first calls, and see that chunks give what the whole gives; else render whole from now on."""
@@ -98,6 +110,10 @@ class Voice:
         for ids in self.phonemize(_WARM_UP_TEXT):
             self._plan = whole
             at_once = np.concatenate(list(self.render(ids, even)))
+            lengths = self.begin(ids, even).lengths
+            if lengths is not None and lengths.sum() != len(at_once):
+                log.warning("voice %s does not time words: its phonemes are not as long as its audio", self.id)
+                self._timed = []
             self._plan = plan
             joined = np.concatenate(list(self.render(ids, even)))
             if (found := _snr_db(at_once, joined)) < FAITHFUL_DB:
@@ -107,24 +123,37 @@ class Voice:
 
     def phonemize(self, text: str) -> list[list[int]]:
         """Phoneme ids of each part of the text that the encoder takes at once; none where nothing can be spoken."""
-        with _phonemizing:
-            sentences = self._phonemizer.phonemize(_UNSPEAKABLE.sub(" ", text))
-        return [self._phonemizer.phonemes_to_ids(run) for phonemes in sentences for run in runs(phonemes)]
+        return [self._phonemizer.phonemes_to_ids(run) for run in self._runs(text)]
+
+    @property
+    def times_words(self) -> bool:
+        """Whether the voice tells how long phonemes last, and so when a word is heard."""
+        return bool(self._timed)
+
+    def timeline(self, text: str) -> Timeline:
+        """When the words of a text are heard, given the lengths and the audio of what `phonemize` gives for it."""
+        parts = self._runs(text)
+        placed = place(((word, word) for word in written_words(text)), parts, self._sounds)
+        return Timeline(placed, [self._first_ids(run) for run in parts], self.sample_rate)
 
     def render(self, ids: list[int], manner: Manner) -> Iterator[Samples]:
         """The audio of one run of phonemes, chunk by chunk."""
         utterance = self.begin(ids, manner)
-        for each in self._plan(utterance.frames):
+        for each in (self._plan if utterance.divisible else whole)(utterance.frames):
             yield self.go_on([utterance], each.end - each.start)[0]
 
     def begin(self, ids: list[int], manner: Manner) -> Utterance:
         """Encode phonemes and decide how long each lasts: one call of the model."""
         if self._cut is None:
-            audio = self._run(self._whole, None, self._front_inputs(ids, manner))[0].reshape(-1)
-            return Utterance(max(1, len(audio) // self._config.hop_length), {}, divisible=False, audio=audio)
+            sound, *durations = self._run(self._whole, None, self._front_inputs(ids, manner))
+            audio = sound.reshape(-1)
+            frames = max(1, len(audio) // self._config.hop_length)
+            return Utterance(frames, {}, divisible=False, audio=audio, lengths=self._lengths(durations))
         names = [self._cut.latent, *self._cut.others]
-        given = dict(zip(names, self._run(self._front, names, self._front_inputs(ids, manner)), strict=True))
-        return Utterance(given[self._cut.latent].shape[-1], given, divisible=self._plan is not whole)
+        tensors = self._run(self._front, names + self._timed, self._front_inputs(ids, manner))
+        given, durations = dict(zip(names, tensors, strict=False)), tensors[len(names) :]
+        frames = given[self._cut.latent].shape[-1]
+        return Utterance(frames, given, divisible=self._plan is not whole, lengths=self._lengths(durations))
 
     def go_on(self, utterances: list[Utterance], frames: int) -> list[Samples]:
         """The next frames of each as audio, float in [-1, 1]: one call of the model.
@@ -158,6 +187,27 @@ class Voice:
         utterance.done = utterance.frames
         return utterance.audio
 
+    def _lengths(self, durations: list[npt.NDArray[np.float32]]) -> Lengths | None:
+        if not self._timed or not durations:
+            return None
+        lengths: Lengths = durations[0].reshape(-1).astype(np.int64) * self._config.hop_length
+        return lengths
+
+    def _runs(self, text: str) -> list[list[str]]:
+        """The phonemes of each part of the text that the encoder takes at once."""
+        with _phonemizing:
+            sentences = self._phonemizer.phonemize(_UNSPEAKABLE.sub(" ", text))
+        return [run for phonemes in sentences for run in runs(phonemes)]
+
+    def _first_ids(self, run: list[str]) -> list[int]:
+        """Where in the ids of a run each of its phonemes begins, and where the last has ended."""
+        to_ids = self._phonemizer.phonemes_to_ids
+        around, end = len(to_ids([])), len(self._config.phoneme_id_map["$"])
+        return list(accumulate((len(to_ids([phoneme])) - around for phoneme in run), initial=around - end))
+
+    def _sounds(self, text: str) -> tuple[str, ...]:
+        return self._kept_sounds(text) if len(text) <= _LONGEST_KEPT else _sounds_alone(self._phonemizer, text)
+
     def _front_inputs(self, ids: list[int], manner: Manner) -> dict[str, npt.NDArray[Any]]:
         config = self._config
         noise = config.noise_scale if manner.noise_scale is None else manner.noise_scale
@@ -177,6 +227,13 @@ class Voice:
     ) -> list[npt.NDArray[np.float32]]:
         results: list[npt.NDArray[np.float32]] = session.run(outputs, inputs)
         return results
+
+
+def _sounds_alone(phonemizer: PiperVoice, text: str) -> tuple[str, ...]:
+    """What is spoken for a text that stands alone; see `tts.words`."""
+    with _phonemizing:
+        sentences = phonemizer.phonemize(_UNSPEAKABLE.sub(" ", text))
+    return symbols(phoneme for phonemes in sentences for phoneme in [*phonemes, " "])
 
 
 def _session(path: Path, device: str, threads: int) -> onnxruntime.InferenceSession:
@@ -201,7 +258,7 @@ def _session(path: Path, device: str, threads: int) -> onnxruntime.InferenceSess
     return onnxruntime.InferenceSession(str(path), options, providers=providers)
 
 
-@functools.cache
+@cache
 def _share_arena() -> None:
     """Make the arena that the sessions of this process share."""
     place = onnxruntime.OrtMemoryInfo(

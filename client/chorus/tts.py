@@ -6,7 +6,8 @@
         event = protocol.receive(frame)     # Audio for a binary frame, else a message of chorus.wire.tts
 
 Checked are: audio only within a sentence, sentences numbered 1, 2, …, requests one after another and silent after
-their end, as many seconds as announced (of uncompressed audio), and totals that agree with what was heard.
+their end, as many seconds as announced (of uncompressed audio), words whose times run forward within their request,
+and totals that agree with what was heard.
 """
 
 from __future__ import annotations
@@ -57,6 +58,8 @@ class _Request:
     """Seconds of audio received; None once some of it was compressed."""
     announced: float = 0.0
     """Seconds of the sentences that have ended."""
+    told_until: float = 0.0
+    """Where the last timed word ends."""
 
     def hear(self, seconds: float | None) -> None:
         """Count a frame."""
@@ -143,7 +146,7 @@ class TtsProtocol(StreamProtocol[Event]):
             case wire.AudioEnd():
                 self._on_end(message)
             case wire.WordTimestamps():
-                self._known(message.request_id)
+                self._on_words(message)
             case wire.SynthesisComplete():
                 request = self._over(message.request_id)
                 self._compare(f"{message.request_id}: sentences", request.announced, message.seconds)
@@ -182,7 +185,17 @@ class TtsProtocol(StreamProtocol[Event]):
         else:
             named = f"{end.request_id}: audio of sentence {end.sentence}"
             self._compare(named, self._sentence_heard.heard, end.seconds)
-        self._known(end.request_id).announced += end.seconds
+        request = self._known(end.request_id)
+        request.announced += end.seconds
+        if request.told_until > request.announced + TOLERANCE_S:
+            self._violated(f"{end.request_id}: a word ends at {request.told_until} s, its audio before")
+
+    def _on_words(self, told: wire.WordTimestamps) -> None:
+        request = self._known(told.request_id)
+        for word in told.words:
+            if not request.told_until <= word.start <= word.end:
+                self._violated(f"{told.request_id}: {word.word!r} is timed {word.start} to {word.end} s, out of order")
+            request.told_until = word.end
 
     def _over(self, request_id: str) -> _Request:
         request = self._known(request_id)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +13,7 @@ from numpy.typing import NDArray
 
 from chorus.aio import connect_tts
 from chorus.errors import Refused
-from chorus.speech import speak
+from chorus.speech import Speech, speak
 from chorus.tts import Audio
 from chorus.wire import tts as wire
 from serving.audio import decode
@@ -202,7 +204,6 @@ async def test_cancel_ends_a_request_in_its_middle(tts: str) -> None:
         ({"encoding": "opus"}, "bad_config"),
         ({"encoding": "mp3"}, "bad_config"),
         ({"encoding": "flac"}, "bad_config"),
-        ({"word_timestamps": True}, "bad_config"),
         ({"voice": "nobody"}, "unknown_voice"),
         ({"speaker": 5}, "bad_config"),
     ],
@@ -219,3 +220,103 @@ async def test_raw_phonemes_and_odd_text_are_spoken(tts: str) -> None:
     """`[[ phonemes ]]` pass through; symbols that nobody can say cost nothing."""
     spoken = await speak("Say [[ həlˈoʊ ]] to \u0000 the ☃ world ∑ now.", tts)
     assert spoken.seconds > 0.5
+
+
+WORDS = [
+    "Well, I am going to be there in the morning, but it would be the first of the days that he has been with us.",
+    "She paid 42 dollars for 3 of them; who, if not she, could have done that at the end of the day?",
+    "The U.S. and the U.K. — of course — are in it, e.g. at 10:30, with [[ həlˈoʊ ]] or \u2603, which is odd.",
+]
+
+
+def words_of(spoken: Speech) -> list[wire.TimedWord]:
+    """Every timed word of a speech, in order."""
+    return [word for event in spoken.events if isinstance(event, wire.WordTimestamps) for word in event.words]
+
+
+def in_order(words: list[wire.TimedWord], seconds: float) -> bool:
+    """Whether no time runs backwards, and all lie within the audio."""
+    edges = [0, *(edge for word in words for edge in (word.start, word.end)), seconds]
+    return all(before <= after for before, after in pairwise(edges))
+
+
+def onset(audio: NDArray[np.float32], rate: int, start: float, end: float) -> float:
+    """The second between the two at which it becomes as loud as speech: within 35 dB of the loud parts."""
+    frame = rate // 200
+    power = np.mean(audio[: len(audio) // frame * frame].reshape(-1, frame) ** 2, axis=1) + 1e-12
+    levels = 10 * np.log10(power)
+    loud = levels >= np.percentile(levels, 95) - 35
+    first = round(start * rate / frame)
+    return (first + int(np.argmax(loud[first : round(end * rate / frame)]))) * frame / rate
+
+
+async def test_phonemes_are_as_long_as_the_audio(voice: Voice) -> None:
+    """To the sample: words and the silences between them are the whole sentence."""
+    for text in (*SENTENCES, *WORDS):
+        for ids in voice.phonemize(text):
+            for manner in (Manner(), Manner(speed=0.6, noise_w_scale=0)):
+                lengths: list[NDArray[np.int64]] = []
+                samples = sum(map(len, voice.render(ids, manner, lengths.append)))
+                assert [len(each) for each in lengths] == [len(ids)]
+                assert lengths[0].sum() == samples
+
+
+@pytest.mark.parametrize("settings", [{}, {"speed": 0.7}, {"sample_rate": 8000, "encoding": "mulaw", "speed": 1.6}])
+async def test_every_written_word_is_timed(tts: str, settings: dict[str, Any]) -> None:
+    """Numbers, merged words, symbols and phonemes: each word once, as written, in order, within the request."""
+    spoken = await speak(" ".join(WORDS), tts, word_timestamps=True, sentence_silence_ms=300, **settings)
+    words = words_of(spoken)
+    expected = " ".join(WORDS).replace("[[ həlˈoʊ ]]", "[[həlˈoʊ]]").split()
+    assert [word.word.replace(" ", "") for word in words] == expected
+    assert in_order(words, spoken.seconds)
+    silent = {word.word for word in words if word.end == word.start}
+    assert silent <= {"—", "\u2603,"}
+    starts = [event for event in spoken.events if isinstance(event, wire.AudioStart)]
+    ends = [event.seconds for event in spoken.events if isinstance(event, wire.AudioEnd)]
+    begins = np.cumsum([0, *ends])
+    for at, start in enumerate(starts):  # each sentence's words within its audio, and none in the pause before it
+        first = next(word for word in words if word.start >= begins[at] - 1e-6)
+        assert first.word == start.text.split()[0]
+        assert first.start >= begins[at] + (0.3 if at else 0)
+
+
+async def test_merged_words_share_their_phonemes(tts: str) -> None:
+    """espeak-ng says "of the" and "in the" as one; both words have their time, a number as long as its three words."""
+    spoken = await speak("Most of the 342 dogs in the house.", tts, word_timestamps=True, **EXACT)
+    times = {word.word: word.end - word.start for word in words_of(spoken)}
+    assert min(times.values()) > 0.02
+    assert times["342"] > 3 * times["of"]
+
+
+async def test_words_after_pauses_begin_with_the_sound(tts: str) -> None:
+    """After the pause between sentences and after commas, within 50 ms of where the audio becomes loud."""
+    text = " ".join(WORDS[:2] * 3)
+    spoken = await speak(text, tts, word_timestamps=True, sentence_silence_ms=400)
+    audio, words = decode(spoken.audio, "pcm_s16le"), words_of(spoken)
+    off = []
+    for before, word in pairwise(words):
+        if before.word[-1] in ",;.?":
+            heard = onset(audio, spoken.sample_rate, (before.end + word.start) / 2, word.end)
+            off.append(word.start - heard)
+    assert len(off) == 6 * 3 + 5 - 3  # inner pauses and those between sentences
+    assert max(map(abs, off)) <= 0.05
+
+
+async def test_words_are_told_before_they_are_heard(tts: str) -> None:
+    """The first with the first audio of their sentence; of a request that is cancelled those that were begun."""
+    async with connect_tts(tts, word_timestamps=True) as stream:
+        await stream.send(stream.protocol.synthesize(" ".join(WORDS * 5), "long"))
+        heard, told = 0.0, list[wire.TimedWord]()
+        async for event in stream:
+            if isinstance(event, wire.WordTimestamps):
+                assert event.words[0].start >= heard - 0.06
+                told += event.words
+            elif isinstance(event, Audio):
+                assert told
+                heard += event.seconds or 0
+                if heard > 5:
+                    await stream.send(stream.protocol.cancel("long"))
+                    break
+        assert in_order(told, 1000)
+        await stream.send(stream.protocol.close())
+        assert any(isinstance(event, wire.Cancelled) for event in [event async for event in stream])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from itertools import accumulate
 from typing import Any
 
 import msgspec
@@ -17,7 +18,9 @@ from serving.errors import BadMessage, StreamError
 from serving.metrics import new_registry
 from serving.settings import ServiceSettings
 from serving.state import Refusal
+from tts.timeline import Timeline
 from tts.voice import Manner, Utterance
+from tts.words import place, symbols
 
 
 class FakeConnection:
@@ -127,15 +130,23 @@ class RampVoice:
         self.hop = 5
         """Samples a frame."""
 
+    times_words = True
+
     def phonemize(self, text: str) -> list[list[int]]:
         letters = [ord(each) for each in text if each.isalnum()]
         return [letters] if letters else []
 
+    def timeline(self, text: str) -> Timeline:
+        ids = list(accumulate((each.isalnum() for each in text), initial=0))
+        placed = place(((word, word) for word in text.split()), [text], symbols)
+        return Timeline(placed, [ids], self.sample_rate)
+
     def begin(self, ids: list[int], manner: Manner) -> Utterance:
         if self.broken:
             raise RuntimeError("broken on purpose")
-        audio = np.repeat(np.array(ids, np.float32) / 1000, round(10 / manner.speed))
-        return Utterance(len(audio) // self.hop, {}, audio=audio)
+        length = round(10 / manner.speed)
+        audio = np.repeat(np.array(ids, np.float32) / 1000, length)
+        return Utterance(len(audio) // self.hop, {}, audio=audio, lengths=np.full(len(ids), length, np.int64))
 
     def go_on(self, utterances: list[Utterance], frames: int) -> list[Samples]:
         rendered = []

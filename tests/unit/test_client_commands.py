@@ -402,6 +402,48 @@ async def test_speak_leaves_compressed_audio_as_it_is(tmp_path: Path, monkeypatc
     assert (tmp_path / "speech.flac").read_bytes() == b"fLaC..."
 
 
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        (
+            "words.jsonl",
+            '{"word":"Hi,","start":0.0,"end":0.1}\n{"word":"<you>","start":0.2,"end":0.3}\n'
+            '{"word":"there.","start":3723.4,"end":3723.5}\n',
+        ),
+        (
+            "words.vtt",
+            "WEBVTT\n\n00:00:00.000 --> 00:00:00.300\nHi, <00:00:00.200>&lt;you&gt;\n\n"
+            "01:02:03.400 --> 01:02:03.500\nthere.\n",
+        ),
+    ],
+)
+async def test_speak_writes_when_words_are_heard(tmp_path: Path, name: str, expected: str) -> None:
+    """As lines of JSON, or as captions whose words light up one by one."""
+
+    async def timed(server: Server, socket: ServerConnection) -> None:
+        await say(socket, tts_ready())
+        await server.hear(socket)
+        words = [tts.TimedWord(word="Hi,", start=0, end=0.1), tts.TimedWord(word="<you>", start=0.2, end=0.3)]
+        last = tts.TimedWord(word="there.", start=3723.4, end=3723.5)
+        seconds = 4000.0
+        await say(
+            socket,
+            tts.AudioStart(request_id="r", sentence=1, text="", sample_rate=24000, encoding="opus"),
+            tts.WordTimestamps(request_id="r", words=words),
+            b"OggS",
+            tts.WordTimestamps(request_id="r", words=[last]),
+            tts.AudioEnd(request_id="r", sentence=1, seconds=seconds),
+            tts.SynthesisComplete(request_id="r", seconds=seconds, ttfa_ms=1),
+            tts.Done(requests=1, cancelled=0, audio_seconds=seconds),
+        )
+
+    flags = ("-o", str(tmp_path / "a.opus"), "--encoding", "opus", "--words", str(tmp_path / name))
+    async with serving(timed) as server:
+        assert await run("speak", "Hi.", *flags, "--url", server.url) == 0
+    assert parse_qs(urlsplit(server.paths[0]).query)["word_timestamps"] == ["true"]
+    assert (tmp_path / name).read_text(encoding="utf-8") == expected
+
+
 async def test_speak_leaves_no_file_behind_when_it_fails(
     tmp_path: Path, unused: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

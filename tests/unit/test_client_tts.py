@@ -43,8 +43,9 @@ def done(requests: int, seconds: float, cancelled: int = 0) -> wire.Done:
     return wire.Done(requests=requests, cancelled=cancelled, audio_seconds=seconds)
 
 
-def times(request: str) -> wire.WordTimestamps:
-    return wire.WordTimestamps(request_id=request, words=[])
+def times(request: str, *words: tuple[float, float]) -> wire.WordTimestamps:
+    timed = [wire.TimedWord(word="word", start=start, end=end) for start, end in words]
+    return wire.WordTimestamps(request_id=request, words=timed)
 
 
 Said = msgspec.Struct | bytes
@@ -86,6 +87,16 @@ def test_audio_knows_what_it_belongs_to() -> None:
     assert audio == Audio("a", 2, bytes(4000), 8000, "mulaw")
     assert isinstance(audio, Audio)
     assert audio.seconds == 0.5
+
+
+def test_words_are_timed_over_all_sentences_of_a_request() -> None:
+    """They may be of no length, adjoin, and come in several messages; another request begins anew."""
+    protocol = told(start("a"), times("a", (0, 0.2), (0.2, 0.2)), HALF[:9000], times("a", (0.3, 0.5)), HALF[9000:])
+    for each in (end("a"), start("a", 2), times("a", (0.5, 0.9)), HALF, end("a", 2), complete("a", 1.0)):
+        receive(protocol, each)
+    for each in (start("b"), times("b", (0, 0.1)), cancelled("b"), done(2, 1.0, cancelled=1)):
+        receive(protocol, each)
+    assert protocol.violations == []
 
 
 def test_a_cancelled_request_ends_within_its_sentence() -> None:
@@ -146,6 +157,9 @@ BROKEN: dict[str, tuple[Said, ...]] = {
     "audio after the end": (*TWO, start("a")),
     "audio after a cancel": (start("a"), cancelled("a"), start("a")),
     "words after the end": (*TWO, times("a")),
+    "words that run backwards": (start("a"), times("a", (0.1, 0.2), (0.1, 0.3))),
+    "a word that ends before it begins": (start("a"), times("a", (0.1, 0.2)), times("a", (0.4, 0.3))),
+    "words beyond the audio": (start("a"), times("a", (0.1, 0.6)), HALF, end("a")),
     "a request that ends twice": (*TWO, complete("b")),
     "a sample cut in two": (start("a"), bytes(3)),
     "words after done": (done(0, 0.0), start("a")),

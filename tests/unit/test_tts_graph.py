@@ -11,7 +11,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from tts import chunks
-from tts.graph import Cut, NoCut, find_cut, split_voice
+from tts.graph import Cut, NoCut, find_cut, find_durations, split_voice
 from tts.voice import Manner, Voice
 
 pytestmark = pytest.mark.unit
@@ -23,7 +23,12 @@ STILL = Manner(noise_scale=0, noise_w_scale=0)
 
 
 def tiny_voice(
-    *, speakers: int, noise: bool = True, stages: tuple[int, ...] = STAGES, speaker_in_every_stage: bool = False
+    *,
+    speakers: int,
+    noise: bool = True,
+    timed: bool = True,
+    stages: tuple[int, ...] = STAGES,
+    speaker_in_every_stage: bool = False,
 ) -> onnx.ModelProto:
     """A graph built as a VITS voice's is: durations, latent and mask in front; convolutions by frame behind."""
     node, constants = helper.make_node, dict[str, np.ndarray]()
@@ -31,8 +36,11 @@ def tiny_voice(
     constants["axes_1"] = np.array([1], np.int64)
     constants["axes_3"] = np.array([3], np.int64)
     constants["axes_2"] = np.array([2], np.int64)
+    constants["axis_2"] = np.array(2, np.int64)
     constants["repeat"] = np.array([1, 1, 1, FRAMES_PER_PHONEME], np.int64)
     constants["by_frame"] = np.array([1, 1, -1], np.int64)
+    constants["nothing"] = np.array(0, np.float32)
+    constants["a_little_less"] = np.array(FRAMES_PER_PHONEME - 0.5, np.float32)
     constants["deviation"] = np.array(0.5, np.float32)
     constants["small"] = np.array(0.01, np.float32)
     constants["flow"] = np.array([[[0.1, 0.2, 0.4, 0.2, 0.1]]], np.float32)
@@ -47,10 +55,17 @@ def tiny_voice(
         node("Cast", ["is_frame"], ["mask"], to=TensorProto.FLOAT),
         node("Gather", ["scales", "zero"], ["noise_scale"]),
     ]
+    if timed:
+        nodes += [
+            node("Mul", ["encoded", "nothing"], ["no_durations"]),
+            node("Add", ["no_durations", "a_little_less"], ["durations"]),
+            node("Ceil", ["durations"], ["whole_durations"]),
+            node("CumSum", ["whole_durations", "axis_2"], ["ends"]),
+        ]
     if noise:
         nodes += [
             node("RandomNormalLike", ["encoded"], ["noise_of_durations"]),
-            node("Mul", ["noise_of_durations", "small"], ["durations"]),
+            node("Mul", ["noise_of_durations", "small"], ["drawn_durations"]),
             node("RandomNormalLike", ["mean"], ["noise"]),
             node("Mul", ["noise", "deviation"], ["scaled_once"]),
             node("Mul", ["scaled_once", "noise_scale"], ["scaled_twice"]),
@@ -105,6 +120,7 @@ def save_voice(folder: Path, model: onnx.ModelProto, speakers: int) -> Voice:
     onnx.save(model, str(folder / "tiny.onnx"))
     described = {
         "audio": {"sample_rate": 16000},
+        "hop_length": HOP,
         "espeak": {"voice": "en-us"},
         "inference": {"noise_scale": 0.6, "length_scale": 1, "noise_w": 0.8},
         "language": {"code": "en_US"},
@@ -144,7 +160,7 @@ def test_a_graph_of_another_shape_has_no_cut(tmp_path: Path, model: onnx.ModelPr
     with pytest.raises(NoCut, match=reason):
         find_cut(model.graph)
     onnx.save(model, str(tmp_path / "voice.onnx"))
-    assert split_voice(tmp_path / "voice.onnx", tmp_path) is None
+    assert split_voice(tmp_path / "voice.onnx", tmp_path).cut is None
 
 
 def test_a_file_that_is_no_graph_is_named(tmp_path: Path) -> None:
@@ -187,6 +203,47 @@ def test_a_voice_that_cannot_be_cut_runs_whole(tmp_path: Path) -> None:
     voice.warm_up()
     (audio,) = list(voice.render(IDS, STILL))
     assert len(audio) == len(IDS) * FRAMES_PER_PHONEME * HOP
+
+
+@pytest.mark.parametrize(("speakers", "noise"), [(1, True), (3, True), (1, False)])
+def test_phonemes_are_as_long_as_the_audio(tmp_path: Path, speakers: int, noise: bool) -> None:
+    """Of one speaker or several, of voices in chunks or whole: one length an id."""
+    voice = save_voice(tmp_path, tiny_voice(speakers=speakers, noise=noise), speakers)
+    voice.warm_up()
+    assert voice.times_words
+    lengths = voice.begin(IDS, STILL).lengths
+    assert lengths is not None
+    assert lengths.tolist() == [FRAMES_PER_PHONEME * HOP] * len(IDS)
+    assert lengths.sum() == sum(map(len, voice.render(IDS, STILL)))
+
+
+def test_a_voice_without_durations_times_no_words(tmp_path: Path) -> None:
+    """Nor does one that has several tensors that might be them, nor one whose durations are not its audio's."""
+    assert not save_voice(tmp_path, tiny_voice(speakers=1, timed=False), 1).times_words
+    model = tiny_voice(speakers=1)
+    assert find_durations(model.graph) == "whole_durations"
+    (ceil,) = [each for each in model.graph.node if each.op_type == "Ceil"]
+    (sums,) = [each for each in model.graph.node if each.op_type == "CumSum"]
+    model.graph.node.extend([ceil, sums])
+    assert find_durations(model.graph) is None
+    model = tiny_voice(speakers=1)
+    (less,) = [each for each in model.graph.initializer if each.name == "a_little_less"]
+    less.CopyFrom(numpy_helper.from_array(np.array(FRAMES_PER_PHONEME + 0.5, np.float32), less.name))
+    voice = save_voice(tmp_path, model, 1)
+    assert voice.times_words
+    voice.warm_up()
+    assert not voice.times_words
+    assert len(rendered(voice, IDS)) == len(IDS) * FRAMES_PER_PHONEME * HOP
+
+
+def test_a_voice_may_have_its_durations_as_an_output_already(tmp_path: Path) -> None:
+    """As Piper's own script adds them: cut or whole, the audio is still the audio."""
+    for noise in (True, False):
+        model = tiny_voice(speakers=1, noise=noise)
+        model.graph.output.append(onnx.ValueInfoProto(name="whole_durations"))
+        voice = save_voice(tmp_path, model, 1)
+        assert voice.times_words
+        assert len(rendered(voice, IDS)) == len(IDS) * FRAMES_PER_PHONEME * HOP
 
 
 def test_nothing_of_the_cut_graph_stays_on_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

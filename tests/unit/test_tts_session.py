@@ -410,3 +410,76 @@ async def test_production_stays_a_bounded_time_ahead_of_playback() -> None:
     assert 0.05 <= produced < 1.0  # of the 12.5 s that the text lasts
     bench.session.released()
     bench.engine.stop()
+
+
+def heard(bench: Bench) -> list[tuple[str, float, float]]:
+    """Every timed word so far, times in samples of 16 kHz."""
+    messages = bench.connection.of(wire.WordTimestamps)
+    words = [each for message in messages for each in message.words]
+    return [(each.word, round(each.start * 16000, 1), round(each.end * 16000, 1)) for each in words]
+
+
+async def test_words_are_timed_on_the_requests_clock(bench: Bench) -> None:
+    """From the request's first sample on, over sentences and the pauses between them; at any pace."""
+    bench.voice.chunk = 10_000  # each sentence in one piece
+    bench.say("synthesize", text="Hi, all. Go — on!", word_timestamps=True, sentence_silence_ms=100)
+    await bench.until(wire.SynthesisComplete)
+    assert heard(bench) == [
+        ("Hi,", 0, 20),
+        ("all.", 20, 50),
+        ("Go", 1650, 1670),
+        ("—", 1670, 1670),
+        ("on!", 1670, 1690),
+    ]
+    bench.say("synthesize", text="Hi, all.", word_timestamps=True, speed=2)
+    await bench.until(wire.SynthesisComplete, 2)
+    assert heard(bench)[5:] == [("Hi,", 0, 10), ("all.", 10, 25)]
+    bench.say("synthesize", text="Nobody asked.")
+    await bench.until(wire.SynthesisComplete, 3)
+    assert len(heard(bench)) == 7
+
+
+async def test_words_are_told_ahead_of_their_audio(bench: Bench) -> None:
+    """After their sentence's `audio_start`, before the chunk in which they begin."""
+    letters = "abcdefghijklmnopqrstuvwxyz"
+    bench.say("synthesize", text=f"{letters}, {letters}.", word_timestamps=True)
+    await bench.until(wire.SynthesisComplete)
+    kinds = [type(each).__name__ for each in bench.connection.sent]
+    assert kinds[1:] == [
+        "AudioStart",
+        "WordTimestamps",
+        "bytes",
+        "WordTimestamps",
+        "bytes",
+        "AudioEnd",
+        "SynthesisComplete",
+    ]
+    first, second = bench.connection.of(wire.WordTimestamps)
+    assert [each.word for each in (*first.words, *second.words)] == [f"{letters},", f"{letters}."]
+    assert {first.request_id, second.request_id} == {"request-1"}
+
+
+async def test_words_of_a_cancelled_request_are_told_no_more() -> None:
+    """Those of the next one begin at 0 again."""
+    bench = Bench(ahead_s=0.001)
+    bench.engine.start()
+    bench.say("config", word_timestamps=True)
+    bench.say("synthesize", text="word, " * 200, request_id="a")
+    await bench.until(wire.WordTimestamps)
+    bench.say("cancel")
+    told = len(bench.connection.of(wire.WordTimestamps))
+    bench.say("synthesize", text="next", request_id="b")
+    await bench.until(wire.SynthesisComplete)
+    (last,) = bench.connection.of(wire.WordTimestamps)[told:]
+    assert (last.request_id, last.words) == ("b", [wire.TimedWord(word="next", start=0, end=40 / 16000)])
+    bench.engine.stop()
+
+
+async def test_a_voice_that_cannot_time_words_says_so(bench: Bench) -> None:
+    """`bad_config` for the request; the voice goes on speaking without."""
+    bench.voice.times_words = False
+    bench.say("synthesize", text="Hello", word_timestamps=True)
+    assert bench.connection.errors == ["bad_config"]
+    assert "word_timestamps" in bench.connection.of(Error)[0].message
+    bench.say("synthesize", text="Hello")
+    await bench.until(wire.SynthesisComplete)

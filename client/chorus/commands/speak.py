@@ -7,16 +7,21 @@ import asyncio
 import codecs
 import sys
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 from typing import BinaryIO
 
+import msgspec
+
 from chorus.asr import BYTES_PER_SAMPLE
+from chorus.captions import webvtt
 from chorus.commands.common import CONTRACT_BROKEN, FAILED, OK, Commands, explain, raw_stdin, warn
 from chorus.connect import TTS_URL
 from chorus.errors import ChorusError, ContractViolation
-from chorus.speech import speak
+from chorus.speech import Speech, speak
 from chorus.tasks import from_thread
 from chorus.tts import Audio, Event
 from chorus.wav import Writer
+from chorus.wire import tts as wire
 
 SETTINGS = ("voice", "encoding", "sample_rate", "speed", "speaker", "noise_scale", "noise_w_scale")
 """Settings of the stream that have a flag of their own name."""
@@ -35,6 +40,9 @@ def add(commands: Commands) -> None:
     parser.add_argument(
         "-o", "--output", metavar="FILE", help="default speech.wav; - for raw samples on standard output"
     )
+    parser.add_argument(
+        "--words", metavar="FILE", help="when each word is heard: captions (.vtt), else a line of JSON each word"
+    )
     parser.add_argument("--url", default=TTS_URL, help="the service (default %(default)s)")
     stream = parser.add_argument_group("synthesis; without a flag the service's own default holds")
     stream.add_argument("--voice", metavar="ID", help="for example en_US-joe-medium")
@@ -52,6 +60,8 @@ def run(asked: argparse.Namespace) -> int:
     encoding = asked.encoding or "pcm_s16le"
     name = asked.output or ("speech.wav" if encoding in BYTES_PER_SAMPLE else f"speech.{encoding}")
     settings = {key: getattr(asked, key) for key in SETTINGS}
+    if asked.words:
+        settings["word_timestamps"] = True
     text = _pieces(raw_stdin()) if asked.text == "-" else asked.text
     try:
         sink: _Sink = _Raw(sys.stdout.buffer) if name == "-" else _File(name)
@@ -59,6 +69,8 @@ def run(asked: argparse.Namespace) -> int:
             spoken = asyncio.run(speak(text, asked.url, on_event=sink.take, **settings))
         finally:
             sink.close()
+        if asked.words and spoken.first_audio_s is not None:
+            _write_words(Path(asked.words), spoken)
     except BrokenPipeError:
         return FAILED  # whoever listened has left
     except ContractViolation as error:
@@ -72,6 +84,15 @@ def run(asked: argparse.Namespace) -> int:
         return FAILED
     warn(f"{name}: {spoken.seconds:.2f} s of audio, the first after {spoken.first_audio_s * 1000:.0f} ms")
     return OK
+
+
+def _write_words(path: Path, spoken: Speech) -> None:
+    phrases = [event.words for event in spoken.events if isinstance(event, wire.WordTimestamps)]
+    if path.suffix.lower() == ".vtt":
+        text = webvtt(phrases)
+    else:
+        text = "".join(msgspec.json.encode(word).decode() + "\n" for phrase in phrases for word in phrase)
+    path.write_text(text, encoding="utf-8")
 
 
 class _Sink:

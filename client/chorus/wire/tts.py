@@ -1,8 +1,9 @@
 """Messages of the synthesis stream, `GET /v1/stream/tts`.
 
 Client: `config`, `synthesize`, `text` … `flush`, `cancel`, `list_voices`, `close`. Server: `ready`; then for
-each request, sentence by sentence, `audio_start`, binary audio frames, `audio_end`; then `synthesis_complete`
-or `cancelled`; last `done`. Requests of one connection are spoken in order, one after another.
+each request, sentence by sentence, `audio_start`, binary audio frames, `audio_end`, and where asked `word_timestamps`
+ahead of the frames in which the words begin; then `synthesis_complete` or `cancelled`; last `done`. Requests of one
+connection are spoken in order, one after another.
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ class Settings(msgspec.Struct, kw_only=True, frozen=True):
     sentence_silence_ms: Annotated[int, Meta(ge=0, le=5000)] = 0
     """Silence between two sentences of a request, milliseconds."""
     word_timestamps: bool = False
+    """Whether to tell when each word is heard."""
 
 
 class Synthesize(msgspec.Struct, tag="synthesize", tag_field="type", kw_only=True):
@@ -96,7 +98,7 @@ class TimedWord(msgspec.Struct, kw_only=True):
 
 
 class WordTimestamps(msgspec.Struct, tag="word_timestamps", tag_field="type", kw_only=True):
-    """When each word of the sentence just named is heard."""
+    """When words of the sentence just named are heard: those that begin in the audio to come, up to a pause."""
 
     request_id: str
     words: list[TimedWord]
