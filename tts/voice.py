@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import re
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from piper.config import PiperConfig
 from serving.audio import Samples
 from tts.chunks import plan, whole
 from tts.graph import BACK, FRONT, Cut, split_voice
+from tts.normalise import normalise
 from tts.phonemes import runs
 
 log = logging.getLogger(__name__)
@@ -30,9 +30,6 @@ FAITHFUL_DB = 60.0
 """How near chunks must come to the whole rendering (signal to noise) for a voice to be rendered in chunks."""
 _WARM_UP_TEXT = "One, two, three, four, five, six."
 """Long enough for a chunk with neighbours on both sides; whole it is no longer than the largest chunk."""
-
-_UNSPEAKABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff]")
-"""Control characters and halves of characters, at which espeak-ng's binding fails."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +91,7 @@ class Voice:
 
     def phonemize(self, text: str) -> list[list[int]]:
         """Phoneme ids of each part of the text that the encoder takes at once; none where nothing can be spoken."""
-        sentences = self._phonemizer.phonemize(_UNSPEAKABLE.sub(" ", text))
+        sentences = self._phonemizer.phonemize(normalise(text, self.language).text)
         return [self._phonemizer.phonemes_to_ids(run) for phonemes in sentences for run in runs(phonemes)]
 
     def render(self, ids: list[int], manner: Manner) -> Iterator[Samples]:
