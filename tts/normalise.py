@@ -47,6 +47,8 @@ PHONEMES = re.compile(r"\[\[[^\[\]\n]*\]\]")
 
 _PARTS = re.compile(r".{1,64}", re.DOTALL)
 _WORDS = re.compile(rf"{PHONEMES.pattern}\s*|\S+\s*|\s+")
+_JOINERS = "\u200b\u200c\u200d"
+"""Persian, Thai and the scripts of India are written with them."""
 _KEPT = "°©№"
 """Symbols of a kind that is passed over otherwise."""
 
@@ -72,7 +74,7 @@ def _rewritten(written: str, language: str) -> list[Piece]:
         draft.replace(each)
     if language.lower().startswith("en"):
         for each in english.rules(language, draft.text):
-            draft.replace(each)
+            draft.replace(each, words=True)
     return draft.edits
 
 
@@ -85,11 +87,12 @@ def _unsounded(match: re.Match[str]) -> str | None:
 
 
 def _unseen(match: re.Match[str]) -> str | None:
-    """What is not seen is dropped, but where a script needs it."""
+    """What is not seen is dropped, but for joiners between the letters of a script that needs them."""
     character = match.group()
     before = match.string[match.start() - 1 : match.start()]
-    needed = before and not before.isascii() and unicodedata.category(before)[0] in "LM"
-    return None if needed or unicodedata.category(character) != "Cf" else ""
+    if character in _JOINERS and before and not before.isascii() and unicodedata.category(before)[0] in "LM":
+        return None
+    return "" if unicodedata.category(character) == "Cf" else None
 
 
 def _compatible(match: re.Match[str]) -> str | None:
@@ -147,8 +150,8 @@ class _Draft:
         self.edits = [Piece(part, part) for part in _PARTS.findall(written)]
         self.text = written
 
-    def replace(self, each: Rule) -> None:
-        """Replace each match of a rule, never empty, in what is spoken."""
+    def replace(self, each: Rule, *, words: bool = False) -> None:
+        """Replace each match of a rule, never empty, in what is spoken; `words` keeps it apart from others."""
         ahead, done, at = deque[Piece](), list[Piece](), 0
         for match in each.pattern.finditer(self.text):
             spoken = each.speak(match)
@@ -157,7 +160,8 @@ class _Draft:
             if not done:
                 ahead.extend(self.edits)
             start, end = match.span()
-            spoken = _apart(spoken, self.text[start - 1 : start], self.text[end : end + 1])
+            if words:
+                spoken = _apart(spoken, self.text[start - 1 : start], self.text[end : end + 1])
             at = _move(ahead, done, at, start)
             before = after = ""
             if at > start:  # the match begins within what was replaced: both become one expression
@@ -178,11 +182,8 @@ class _Draft:
 
 
 def _apart(spoken: str, before: str, after: str) -> str:
-    """Words do not touch those beside them, nor do words touch what an empty match has left."""
-    if not spoken.strip():
-        return spoken
-    left = " " if before.isalnum() and spoken[0].isalnum() else ""
-    right = " " if after.isalnum() and spoken[-1].isalnum() else ""
+    left = " " if before.isalnum() and spoken[:1].isalnum() else ""
+    right = " " if after.isalnum() and spoken[-1:].isalnum() else ""
     return f"{left}{spoken}{right}"
 
 

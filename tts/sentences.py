@@ -236,7 +236,7 @@ class _Decision:
         found = _LAST_WORD.search(self._text, max(0, stop - 24), stop)
         word = found.group() if found else ""
         key = word.lower()
-        if word in _BEFORE_NAMES or key in _WITHIN:
+        if (word[:1].isupper() and word.capitalize() in _BEFORE_NAMES) or key in _WITHIN:
             return True
         initial = len(word) == 1 and word.isupper()
         either = initial or key in _EITHER or word in PLACES or _ACRONYM.fullmatch(word) is not None

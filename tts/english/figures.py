@@ -56,8 +56,8 @@ _THIN = "\u00a0\u2009\u202f"
 """Spaces that hold thousands together; a usual one does where they end in 000."""
 
 RULES: tuple[Rule, ...] = (
-    rule(r"(?<=[0-9])²", " squared "),
-    rule(r"(?<=[0-9])³", " cubed "),
+    rule(r"²", " squared"),
+    rule(r"³", " cubed"),
     rule(
         rf"(?<![\w.,])[0-9]{{1,3}}(?:(?:[{_THIN}][0-9]{{3}})+|(?: [0-9]{{3}})* 000)(?![\w,]|[ {_THIN}][0-9])",
         lambda match: number(re.sub(r"\s", "", match.group())),

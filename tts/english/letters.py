@@ -15,7 +15,7 @@ _SYMBOLS = {
     "&": "and", "@": "at", "%": "percent", "‰": "per mille", "+": "plus", "=": "equals", "×": "times",
     "÷": "divided by", "±": "plus or minus", "−": "minus", "<": "less than", ">": "greater than", "≤": "at most",
     "≥": "at least", "≠": "is not", "≈": "approximately", "∞": "infinity", "√": "square root of", "∑": "sum of",
-    "°": "degrees", "²": "squared", "³": "cubed", "§": "section", "©": "copyright", "$": "dollars", "€": "euros",
+    "°": "degrees", "§": "section", "©": "copyright", "$": "dollars", "€": "euros",
     "£": "pounds", "¥": "yen", "₹": "rupees", "¢": "cents", "/": "slash", "№": "number",
 }  # fmt: skip
 _SHORT = {"w/o": "without", "w/": "with", "b/c": "because", "n/a": "not applicable", "and/or": "and or"}
@@ -66,7 +66,7 @@ ADDRESSES: tuple[Rule, ...] = (
     rule(r"(?<![\w.+-])[\w.+-]+@[\w-]+(?:\.[\w-]+)+", _address),
     rule(
         rf"(?<![A-Za-z])(?:https?://|www\.)[^\s<>\"'()\[\]{{}}|\\^`]+"
-        rf"|(?<![\w.-])(?:[\w-]+\.)+(?:{_ENDINGS})(?![A-Za-z]|\.\w)(?:/[^\s<>\"'()\[\]{{}}|\\^`]*)?",
+        rf"|(?<![\w-])(?:[\w-]+\.){{1,6}}(?:{_ENDINGS})(?![A-Za-z]|\.\w)(?:/[^\s<>\"'()\[\]{{}}|\\^`]*)?",
         _address,
     ),
     rule(r"#(?=[0-9])", "number "),
@@ -76,18 +76,18 @@ ADDRESSES: tuple[Rule, ...] = (
 )
 
 SYMBOLS: tuple[Rule, ...] = (
-    rule(rf"(?i)(?<!\w)(?:{choice(_SHORT)})(?!/)", lambda match: f"{_SHORT[match.group().lower()]} "),
+    rule(r"(?i)(?<!\w)(?:(?:w/o|b/c|n/a|and/or)(?!\w)|w/)", lambda match: _SHORT[match.group().lower()]),
     rule(r"[-=]+>|→|⇒", " to "),
     rule(r"(?<=\w)_(?=\w)", " "),
     rule(r"(?<!\s)\s*(?:[–—]|--)[–—-]*\s*|(?<!\s)\s+-\s+", _dash),
     rule(r"\|+", _dash),
     rule(r"!=", " is not "),
-    rule(rf"(?P<symbol>[^{_SOUNDED}]|_|[²³])(?P=symbol)*", _symbol),
+    rule(rf"(?P<symbol>[^{_SOUNDED}]|_)(?P=symbol)*", _symbol),
     rule(r"(?<!\w)-+|-+(?!\w)", " "),
 )
 
 ABBREVIATIONS: tuple[Rule, ...] = (
-    rule(rf"\b({choice(TITLES)})\.(?=\s*\w)", lambda match: TITLES[match[1]]),
+    rule(rf"\b(?i:({choice(TITLES)}))\.(?=\s*\w)", lambda match: TITLES[match[1].capitalize()]),
     rule(rf"\b({choice(PLACES)})\.?(?=\s[A-Z])", lambda match: PLACES[match[1]]),
     rule(r"\bSt\b(\.?)", lambda match: _before_more(match, "Street") if match[1] else "Street"),
     rule(rf"(?<![\w.])(?i:({choice(WITHIN)}))\.(?!\w)", lambda match: WITHIN[match[1].lower()]),
@@ -97,5 +97,5 @@ ABBREVIATIONS: tuple[Rule, ...] = (
     rule(rf"\b({choice(MONTHS)})\.(?=\s)", lambda match: MONTHS[match[1]]),
     rule(r"(?<![\w.])((?:[A-Za-z]\.)+[A-Za-z])\.(?=\s+\w)", r"\1"),
     rule(r"(?<![\w.])([A-Z])\.(?=\s+[A-Z])", r"\1"),
-    rule(r"\b(?P<name>[A-Z]\w*)\s(?P<roman>(?:X{1,3}(?:IX|IV|V?I{0,3})|IX|IV|VI{0,3}|I{2,3}))\b", _roman),
+    rule(r"\b(?P<name>[A-Z]\w*)\s(?P<roman>(?=[IVX]{2})(?:X{1,3}(?:IX|IV|V?I{0,3})|IX|IV|VI{0,3}|I{2,3}))\b", _roman),
 )
