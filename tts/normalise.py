@@ -1,8 +1,7 @@
 """How a sentence as people write it is read aloud: the words for what espeak-ng reads badly.
 
-espeak-ng reads plain numbers, ordinals, decimals and most times well, so digits stay digits here. What it spells out or
-reads wrongly (money, units, dates, ranges, addresses, markdown, emoji) is put into words first. Rules that need words
-are English; from other languages only what nobody reads aloud is taken away.
+What nobody reads aloud (markdown, emoji, unknown symbols, what is not seen) is taken away in every language. English is
+put into words by the rules of `tts.english`; other languages keep their figures, which espeak-ng reads in its own way.
 """
 
 from __future__ import annotations
@@ -22,8 +21,8 @@ class Piece:
     """A stretch of a text as written, and what is spoken for it.
 
     Pieces part both texts between words: each is one written word with the space after it where possible, or several
-    that are read as one expression (`$5 million` is `5 million dollars`). `spoken` holds the same word, other words,
-    or only space where nothing is spoken (an emoji, a bullet mark).
+    that are read as one expression (`$5 million` is `five million dollars`). `spoken` holds the same word, other words,
+    or only space where nothing is spoken (an emoji, a bullet mark). A block of phonemes is one word.
     """
 
     written: str
@@ -47,6 +46,7 @@ PHONEMES = re.compile(r"\[\[[^\[\]\n]*\]\]")
 
 _PARTS = re.compile(r".{1,64}", re.DOTALL)
 _WORDS = re.compile(rf"{PHONEMES.pattern}\s*|\S+\s*|\s+")
+_TOUCHING = re.compile(r"\.?[^\W_]")
 _JOINERS = "\u200b\u200c\u200d"
 """Persian, Thai and the scripts of India are written with them."""
 _KEPT = "°©№"
@@ -133,7 +133,7 @@ _RULES: tuple[Rule, ...] = (
     rule(r"[\[\]]", " "),
     rule(r"[.…]{2,}|…", _ellipsis),
     rule(r"(?m)^(?:[ \t]*(?:>|(?:[-+•·▪◦‣–—]|#{1,6})(?=[ \t])))+[ \t]*", " "),
-    rule(r"(?m)^[ \t]*[|:=+-][ \t|:=+-]{2,}$", ""),
+    rule(r"(?m)^[ \t]*:?[|=+-](?:[ \t]*[|:=+-])+[ \t]*$", ""),
 )
 
 
@@ -161,7 +161,7 @@ class _Draft:
                 ahead.extend(self.edits)
             start, end = match.span()
             if words:
-                spoken = _apart(spoken, self.text[start - 1 : start], self.text[end : end + 1])
+                spoken = _apart(spoken, self.text[start - 1 : start], self.text[end : end + 2])
             at = _move(ahead, done, at, start)
             before = after = ""
             if at > start:  # the match begins within what was replaced: both become one expression
@@ -182,8 +182,9 @@ class _Draft:
 
 
 def _apart(spoken: str, before: str, after: str) -> str:
+    """With a space where it would touch another word, or make one with what follows (`.com`)."""
     left = " " if before.isalnum() and spoken[:1].isalnum() else ""
-    right = " " if after.isalnum() and spoken[-1:].isalnum() else ""
+    right = " " if _TOUCHING.match(after) and spoken[-1:].isalnum() else ""
     return f"{left}{spoken}{right}"
 
 

@@ -53,8 +53,8 @@ def rules(*, month_first: bool) -> tuple[Rule, ...]:
             _years,
         ),
         rule(rf"(?i:\b({_CUES})|(©))\s(1[1-9][0-9]{{2}}){END}(?!\s(?:{_COUNTED})|\s?[%°])", _year_after_cue),
-        rule(r"(?<!\w)['‘’]?(?P<year>(?:1[1-9]|20)?[0-9]0)['’]?s\b", lambda match: plural(year(int(match["year"])))),
-        rule(r"(?<!\w)['‘’](?P<year>[0-9]{2})(?!\w)", _short_year),
+        rule(r"(?<![\w.])['‘’]?(?P<year>(?:1[1-9]|20)?[0-9]0)['’]?s\b", lambda match: plural(year(int(match["year"])))),
+        rule(r"(?<![\w.])['‘’](?P<year>[0-9]{2})(?!\w)", _short_year),
     )
 
 

@@ -30,10 +30,10 @@ _KINGS = re.compile(
 
 def _address(match: re.Match[str]) -> str:
     """`www.example.org/a?b=c` is `example dot org slash a`: nobody reads out what follows the question mark."""
-    written = match.group()
+    written = re.sub(r"^(?:https?://(?:www\.)?|www\.)", " ", match.group())
     address = written.rstrip(".,;:!?")
     stop = written[len(address) :]
-    address = re.split(r"[?#]", re.sub(r"^(?:https?://)?(?:www\.)?", "", address))[0].rstrip("/")
+    address = re.split(r"[?#]", address)[0].rstrip("/")
     return " ".join(_NAMED.get(part, part) for part in re.split(r"([^\w]|_)", address) if part) + stop
 
 
@@ -65,7 +65,7 @@ def _before_more(match: re.Match[str], words: str) -> str:
 ADDRESSES: tuple[Rule, ...] = (
     rule(r"(?<![\w.+-])[\w.+-]+@[\w-]+(?:\.[\w-]+)+", _address),
     rule(
-        rf"(?<![A-Za-z])(?:https?://|www\.)[^\s<>\"'()\[\]{{}}|\\^`]+"
+        rf"(?<![A-Za-z])https?://[^\s<>\"'()\[\]{{}}|\\^`]*"
         rf"|(?<![\w-])(?:[\w-]+\.){{1,6}}(?:{_ENDINGS})(?![A-Za-z]|\.\w)(?:/[^\s<>\"'()\[\]{{}}|\\^`]*)?",
         _address,
     ),
@@ -76,10 +76,10 @@ ADDRESSES: tuple[Rule, ...] = (
 )
 
 SYMBOLS: tuple[Rule, ...] = (
-    rule(r"(?i)(?<!\w)(?:(?:w/o|b/c|n/a|and/or)(?!\w)|w/)", lambda match: _SHORT[match.group().lower()]),
+    rule(r"(?i)(?<!\w)(?:(?:w/o|b/c|n/a|and/or)(?!\w)|w/(?=[\w\s]|\Z))", lambda match: _SHORT[match.group().lower()]),
     rule(r"[-=]+>|→|⇒", " to "),
     rule(r"(?<=\w)_(?=\w)", " "),
-    rule(r"(?<!\s)\s*(?:[–—]|--)[–—-]*\s*|(?<!\s)\s+-\s+", _dash),
+    rule(r"(?:(?<!\s)\s+)?(?:[–—]|--)(?:\s*[–—-])*\s*|(?<!\s)\s+-\s+", _dash),
     rule(r"\|+", _dash),
     rule(r"!=", " is not "),
     rule(rf"(?P<symbol>[^{_SOUNDED}]|_)(?P=symbol)*", _symbol),
@@ -87,12 +87,12 @@ SYMBOLS: tuple[Rule, ...] = (
 )
 
 ABBREVIATIONS: tuple[Rule, ...] = (
+    rule(r"\bPh\.\s?D\b(\.?)", lambda match: _before_more(match, "PhD") if match[1] else "PhD"),
     rule(rf"\b(?i:({choice(TITLES)}))\.(?=\s*\w)", lambda match: TITLES[match[1].capitalize()]),
     rule(rf"\b({choice(PLACES)})\.?(?=\s[A-Z])", lambda match: PLACES[match[1]]),
     rule(r"\bSt\b(\.?)", lambda match: _before_more(match, "Street") if match[1] else "Street"),
     rule(rf"(?<![\w.])(?i:({choice(WITHIN)}))\.(?!\w)", lambda match: WITHIN[match[1].lower()]),
     rule(r"\bvs\b", "versus"),
-    rule(r"\bPh\.\s?D\b(\.?)", lambda match: _before_more(match, "PhD") if match[1] else "PhD"),
     rule(rf"(?<![\w.])(?i:({choice(EITHER)}))\.(?!\w)", lambda match: _before_more(match, EITHER[match[1].lower()])),
     rule(rf"\b({choice(MONTHS)})\.(?=\s)", lambda match: MONTHS[match[1]]),
     rule(r"(?<![\w.])((?:[A-Za-z]\.)+[A-Za-z])\.(?=\s+\w)", r"\1"),
