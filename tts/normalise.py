@@ -169,8 +169,6 @@ class _Draft:
                 kept = len(last.spoken) - (at - start)
                 before, at = last.spoken[:kept], start
                 ahead.appendleft(Piece(last.written, last.spoken[kept:]))
-            while not ahead[0].spoken:
-                done.append(ahead.popleft())
             inside: list[Piece] = []
             at = _move(ahead, inside, at, end)
             if at > end:
