@@ -128,7 +128,7 @@ _RULES: tuple[Rule, ...] = (
     rule(r"&(?:amp|#38);", " & "),
     rule(r"&(?:nbsp|lt|gt|quot|apos|#39);", " "),
     rule(r"\\(?=[!-/:-@\[-`{-~…])", ""),
-    rule(r"[*`]+|~~+", lambda match: None if _multiplies(match) else ""),
+    rule(r"[*`~]{2,}|[*`]", lambda match: None if _multiplies(match) else ""),
     rule(r"(?<![^\W_])_+|_+(?![^\W_])", ""),
     rule(r"[\[\]]", " "),
     rule(r"[.…]{2,}|…", _ellipsis),
