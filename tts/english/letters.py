@@ -10,6 +10,7 @@ from tts.english.numbers import cardinal, ordinal
 from tts.english.rule import Rule, choice, rule
 
 _ENDINGS = r"com|org|net|edu|gov|io|ai|dev|app|info|co\.uk|uk|eu|de|fr|nl|ch|jp"
+_PATH = r"[^\s<>\"'()\[\]{}|\\^`]"
 _NAMED = {".": "dot", "/": "slash", "-": "dash", "_": "underscore", "+": "plus", "@": "at", ":": "colon", "~": "tilde"}
 _SYMBOLS = {
     "&": "and", "@": "at", "%": "percent", "‰": "per mille", "+": "plus", "=": "equals", "×": "times",
@@ -64,11 +65,8 @@ def _before_more(match: re.Match[str], words: str) -> str:
 
 ADDRESSES: tuple[Rule, ...] = (
     rule(r"(?<![\w.+-])[\w.+-]+@[\w-]+(?:\.[\w-]+)+", _address),
-    rule(
-        rf"(?<![A-Za-z])https?://[^\s<>\"'()\[\]{{}}|\\^`]*"
-        rf"|(?<![\w-])(?:[\w-]+\.){{1,6}}(?:{_ENDINGS})(?![A-Za-z]|\.\w)(?:/[^\s<>\"'()\[\]{{}}|\\^`]*)?",
-        _address,
-    ),
+    rule(rf"(?<![A-Za-z])https?://{_PATH}*", _address),
+    rule(rf"(?<![\w-])(?:[\w-]+\.){{1,6}}(?:{_ENDINGS})(?![A-Za-z]|\.\w)(?:/{_PATH}*)?", _address),
     rule(r"#(?=[0-9])", "number "),
     rule(r"(?<!\w)#(?=\w)", "hashtag "),
     rule(r"\b([A-G])#", r"\1 sharp"),
