@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import re
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -23,9 +22,10 @@ from piper.config import PiperConfig
 from serving.audio import Samples
 from tts.chunks import BACK_OVERLAP_FRAMES, Chunk, chunk, plan, whole
 from tts.graph import BACK, FRONT, MIDDLE, WHOLE, Cut, split_voice
+from tts.normalise import normalise
 from tts.phonemes import runs
 from tts.timeline import Lengths, Timeline
-from tts.words import place, symbols, written_words
+from tts.words import place, symbols
 
 log = logging.getLogger(__name__)
 # It warns of each phoneme that a voice does not know, once a text; clients write the texts.
@@ -42,8 +42,6 @@ _LONGEST_KEPT = 40
 """Characters."""
 _phonemizing = threading.Lock()
 """espeak-ng has one state for the whole process."""
-_UNSPEAKABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff]")
-"""Control characters and halves of characters, at which espeak-ng's binding fails."""
 
 
 @dataclass(frozen=True)
@@ -89,6 +87,7 @@ class Voice:
         described = json.loads((model_dir / f"{voice_id}.onnx.json").read_text(encoding="utf-8"))
         self._config = PiperConfig.from_dict(described)
         self.sample_rate: int = self._config.sample_rate
+        self._language: str = described.get("language", {}).get("code") or self._config.espeak_voice
         # Piper's own class does the phonemes; its session stays empty, ours are cut in three.
         self._phonemizer = PiperVoice(session=None, config=self._config)
         with tempfile.TemporaryDirectory(prefix="chorus-voice-") as folder:
@@ -102,7 +101,7 @@ class Voice:
                 self._middle = _session(Path(folder) / MIDDLE, device, threads)
                 self._back = _session(Path(folder) / BACK, device, threads)
         self._plan = plan
-        self._kept_sounds = lru_cache(_WORDS_KEPT)(partial(_sounds_alone, self._phonemizer))
+        self._kept_sounds = lru_cache(_WORDS_KEPT)(partial(_sounds_alone, self._phonemizer, self._language))
 
     def warm_up(self) -> None:
         """Make the slow first calls, and see that chunks give what the whole gives; else render whole from now on."""
@@ -133,7 +132,8 @@ class Voice:
     def timeline(self, text: str) -> Timeline:
         """When the words of a text are heard, given the lengths and the audio of what `phonemize` gives for it."""
         parts = self._runs(text)
-        placed = place(((word, word) for word in written_words(text)), parts, self._sounds)
+        pieces = ((piece.written, piece.spoken) for piece in normalise(text, self._language).pieces)
+        placed = place(pieces, parts, self._sounds)
         return Timeline(placed, [self._first_ids(run) for run in parts], self.sample_rate)
 
     def render(self, ids: list[int], manner: Manner) -> Iterator[Samples]:
@@ -195,8 +195,9 @@ class Voice:
 
     def _runs(self, text: str) -> list[list[str]]:
         """The phonemes of each part of the text that the encoder takes at once."""
+        spoken = normalise(text, self._language).text
         with _phonemizing:
-            sentences = self._phonemizer.phonemize(_UNSPEAKABLE.sub(" ", text))
+            sentences = self._phonemizer.phonemize(spoken)
         return [run for phonemes in sentences for run in runs(phonemes)]
 
     def _first_ids(self, run: list[str]) -> list[int]:
@@ -206,7 +207,11 @@ class Voice:
         return list(accumulate((len(to_ids([phoneme])) - around for phoneme in run), initial=around - end))
 
     def _sounds(self, text: str) -> tuple[str, ...]:
-        return self._kept_sounds(text) if len(text) <= _LONGEST_KEPT else _sounds_alone(self._phonemizer, text)
+        return (
+            self._kept_sounds(text)
+            if len(text) <= _LONGEST_KEPT
+            else _sounds_alone(self._phonemizer, self._language, text)
+        )
 
     def _front_inputs(self, ids: list[int], manner: Manner) -> dict[str, npt.NDArray[Any]]:
         config = self._config
@@ -229,10 +234,11 @@ class Voice:
         return results
 
 
-def _sounds_alone(phonemizer: PiperVoice, text: str) -> tuple[str, ...]:
+def _sounds_alone(phonemizer: PiperVoice, language: str, text: str) -> tuple[str, ...]:
     """What is spoken for a text that stands alone; see `tts.words`."""
+    spoken = normalise(text, language).text
     with _phonemizing:
-        sentences = phonemizer.phonemize(_UNSPEAKABLE.sub(" ", text))
+        sentences = phonemizer.phonemize(spoken)
     return symbols(phoneme for phonemes in sentences for phoneme in [*phonemes, " "])
 
 

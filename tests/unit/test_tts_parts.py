@@ -1,144 +1,20 @@
-"""Sentence splitting, chunk plans, and an engine whose thread has died."""
+"""Chunk plans, runs of phonemes, and an engine whose thread has died."""
 
 from __future__ import annotations
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 
 from tests.unit.fakes import RampVoice
-from tts import sentences
 from tts.chunks import FIRST_FRAMES, OVERLAP_FRAMES, plan
 from tts.engine import Engine, ListenerStream, Sentence
 from tts.metrics import TtsMetrics
 from tts.phonemes import MOST_PHONEMES, runs
-from tts.sentences import LONGEST, SentenceSplitter
 from tts.voice import Manner
 
 pytestmark = pytest.mark.unit
-
-
-def split(pieces: list[str]) -> list[str]:
-    """Every sentence of a text in pieces."""
-    splitter = SentenceSplitter()
-    found: list[str] = []
-    for piece in pieces:
-        splitter.feed(piece)
-        while (sentence := splitter.next()) is not None:
-            found.append(sentence)
-    splitter.finish()
-    while (sentence := splitter.next()) is not None:
-        found.append(sentence)
-    return found
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("Hello there. How are you?", ["Hello there.", "How are you?"]),
-        ("It costs 3.50 dollars. Nothing more!", ["It costs 3.50 dollars.", "Nothing more!"]),
-        ("Dr. Smith came at 5 p.m. on Monday.", ["Dr. Smith came at 5 p.m. on Monday."]),
-        ("See www.example.org/a.b for more. Then call.", ["See www.example.org/a.b for more.", "Then call."]),
-        ("你好。再见。", ["你好。", "再见。"]),
-        ("Ask Prof. Higgins, e.g. Henry. Or not.", ["Ask Prof. Higgins, e.g. Henry.", "Or not."]),
-        ("This is cf. Prof.", ["This is cf. Prof."]),
-        ("no end", ["no end"]),
-        ("", []),
-        ("  \n ", []),
-    ],
-)
-def test_sentences(text: str, expected: list[str]) -> None:
-    """Abbreviations, decimals, addresses and languages without spaces."""
-    assert split([text]) == expected
-
-
-PARTS = [
-    "Hello",
-    "world",
-    "a",
-    "B",
-    " ",
-    ". ",
-    ".",
-    "...",
-    "!",
-    "?",
-    "!!",
-    "\n",
-    "\n\n",
-    "1. ",
-    "3.5",
-    ", ",
-    "Dr. ",
-    "Prof.",
-    "e.g. ",
-    " I",
-    "…",
-    "。",
-    '"',
-    "'",
-    ")",
-    "*",
-    "”",
-    "»",
-    "』",
-    "😀",
-    "",
-]
-TEXTS = st.lists(st.sampled_from(PARTS), max_size=40).map("".join)
-
-
-@settings(deadline=None)
-@given(TEXTS, st.integers(1, 7))
-@example('Dr.  …"\n\nHello', 1)
-@example('.. …""\n1. \n', 1)
-def test_the_size_of_a_fragment_never_shows(text: str, size: int) -> None:
-    """One character at a time, a few or all at once: the same sentences."""
-    whole = split([text])
-    assert split(list(text)) == whole
-    assert split([text[start : start + size] for start in range(0, len(text), size)]) == whole
-
-
-@settings(deadline=None)
-@given(TEXTS)
-@example("Hello\n\n\n\n, world Hello world. Hello")
-@example("a Hello, Hello Hello Hello. Hello Hello, a. Hello")
-def test_the_size_of_a_fragment_never_shows_in_text_that_must_be_broken(text: str) -> None:
-    """Nor in where a text is broken that does not end for too long."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sentences, "LONGEST", 20)
-        assert split(list(text)) == split([text])
-
-
-@settings(deadline=None)
-@given(TEXTS)
-def test_no_word_is_lost(text: str) -> None:
-    """Sentences hold every letter and digit of the text, in order."""
-    assert [each for each in "".join(split([text])) if each.isalnum()] == [each for each in text if each.isalnum()]
-
-
-@settings(deadline=None)
-@given(TEXTS)
-def test_what_waits_is_counted(text: str) -> None:
-    """Everything waits until it is taken; then nothing does."""
-    splitter = SentenceSplitter()
-    splitter.feed(text)
-    assert len(text.lstrip()) <= splitter.waiting() <= len(text)
-    splitter.finish()
-    while splitter.next() is not None:
-        pass
-    assert splitter.waiting() == 0
-
-
-def test_text_without_an_end_is_broken_at_the_best_place() -> None:
-    """Pieces of at most 2,000 characters, at commas where there are any, and nothing is lost."""
-    text = ", ".join(["some words"] * 1000)
-    pieces = split([text])
-    assert all(len(piece) <= LONGEST for piece in pieces)
-    assert all(piece.endswith(",") for piece in pieces[:-1])
-    assert " ".join(pieces) == text
-    assert "".join(split(["x" * 5000])) == "x" * 5000
 
 
 @settings(deadline=None)

@@ -113,6 +113,18 @@ async def test_fragments_are_spoken_as_soon_as_a_sentence_is_whole(bench: Bench)
     assert spelled(bench.audio_of("request-1")) == "HellothereGoodnight"
 
 
+async def test_a_long_text_is_spoken_whole(bench: Bench) -> None:
+    """Every letter of 100,000 characters, in fragments and without one that waits too long."""
+    bench.voice.chunk = 20_000
+    text = ("Ab, 1 c, " * 250 + "\n\n" + "x" * 2_500 + " ") * 100
+    for start in range(0, 100_000, 3_000):
+        bench.say("text", text=text[:100_000][start : start + 3_000])
+    bench.say("flush")
+    await bench.until(wire.SynthesisComplete)
+    assert spelled(bench.audio_of("request-1")) == "".join(filter(str.isalnum, text[:100_000]))
+    assert all(len(start.text) <= 2_000 for start in bench.connection.of(wire.AudioStart))
+
+
 async def test_requests_are_spoken_in_order(bench: Bench) -> None:
     """One after another, each with its own id; missing ids are assigned."""
     bench.say("text", text="first", request_id="one")
