@@ -14,6 +14,7 @@ from serving.connection import Connection, Session
 from serving.errors import BadConfig
 from serving.metrics import gauge_from, new_registry
 from serving.state import Refusal
+from tts.encoders import check_rate
 from tts.engine import Engine
 from tts.metrics import TtsMetrics
 from tts.session import TtsSession
@@ -22,7 +23,6 @@ from tts.voice import Voice
 from tts.voices import Voices
 
 LoadVoices = Callable[[TtsSettings], Voices]
-PCM = ("pcm_s16le", "pcm_f32le", "mulaw", "alaw")
 
 
 def load_voices(settings: TtsSettings) -> Voices:
@@ -79,8 +79,7 @@ class TtsService:
     def check_settings(self, settings: msgspec.Struct) -> None:
         """Raise `StreamError` for what this replica can't do."""
         asked = cast(wire.Settings, settings)
-        if asked.encoding not in PCM:
-            raise BadConfig(f"encoding: {asked.encoding!r} is not available yet; use one of {', '.join(PCM)}")
+        check_rate(asked)
         if asked.word_timestamps:
             raise BadConfig("word_timestamps: not available yet; leave it false")
         if self._voices is not None:

@@ -6,6 +6,7 @@ import msgspec
 
 from chorus.wire import tts as wire
 from serving.errors import BadConfig, UnknownVoice
+from tts.encoders import nearest_rate
 from tts.voice import Voice
 
 
@@ -38,7 +39,7 @@ class Voices:
         return msgspec.structs.replace(
             settings,
             voice=voice.id,
-            sample_rate=settings.sample_rate or voice.sample_rate,
+            sample_rate=settings.sample_rate or nearest_rate(settings.encoding, voice.sample_rate),
             speaker=voice.speaker_number(settings.speaker),
         )
 

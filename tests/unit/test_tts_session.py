@@ -13,12 +13,13 @@ from prometheus_client import CollectorRegistry
 
 from chorus.wire import tts as wire
 from chorus.wire.common import CloseCode, Configured, Error, Ready
-from serving.errors import BadConfig, BadMessage
+from serving.errors import BadMessage
 from tests.conftest import eventually
 from tests.unit.fakes import FakeConnection, RampVoice, told
+from tts.encoders import FRAME_BYTES, check_rate
 from tts.engine import Engine
 from tts.metrics import TtsMetrics
-from tts.session import FRAME_BYTES, TtsSession
+from tts.session import TtsSession
 from tts.settings import TtsSettings
 from tts.voices import Voices
 
@@ -48,8 +49,7 @@ class Bench:
         self.session.start()
 
     def check(self, settings: wire.Settings) -> None:
-        if settings.encoding == "opus":
-            raise BadConfig("encoding: not yet")
+        check_rate(settings)
         self.voices.check(settings)
 
     def say(self, kind: str, **fields: Any) -> None:
@@ -179,7 +179,8 @@ async def test_cancel_counts_only_what_the_client_can_have_heard() -> None:
         ({"type": "synthesize", "text": "a", "request_id": ""}, "bad_message"),
         ({"type": "synthesize", "text": "a", "pitch": 2}, "bad_config"),
         ({"type": "synthesize", "text": "a", "speed": 5}, "bad_config"),
-        ({"type": "synthesize", "text": "a", "encoding": "opus"}, "bad_config"),
+        ({"type": "synthesize", "text": "a", "encoding": "aac"}, "bad_config"),
+        ({"type": "synthesize", "text": "a", "encoding": "opus", "sample_rate": 22050}, "bad_config"),
         ({"type": "synthesize", "text": "a", "speaker": "nobody"}, "bad_config"),
         ({"type": "synthesize", "text": "a", "voice": "nobody"}, "unknown_voice"),
         ({"type": "synthesize", "text": "a" * 1001}, "too_large"),
