@@ -32,6 +32,8 @@ def load_voices(settings: TtsSettings) -> Voices:
         folder = settings.models_dir / f"piper-{voice_id}"
         voice = Voice(folder, voice_id, device=settings.device, threads=settings.cores)
         voice.warm_up()
+        if settings.loudness_lufs:
+            voice.level_to(settings.loudness_lufs)
         voices.append(voice)
     return Voices(voices)
 

@@ -23,6 +23,8 @@ class TtsSettings(ServiceSettings):
     """Ids of the voices to load, separated by commas; the first is the default."""
     ahead_s: float = Field(default=10, ge=1, le=300)
     """Audio made ahead of what a listener can have played, seconds; a cancelled request has wasted no more."""
+    loudness_lufs: float = Field(default=-19, ge=-40, le=0)
+    """Loudness of every voice by ITU-R BS.1770; 0 leaves each as it was trained."""
     max_text_chars: int = Field(default=100_000, ge=100)
     """Characters of one stream that may wait to be spoken."""
     max_pending_requests: int = Field(default=32, ge=1)

@@ -20,6 +20,7 @@ from piper.config import PiperConfig
 from serving.audio import Samples
 from tts.chunks import plan, whole
 from tts.graph import BACK, FRONT, Cut, split_voice
+from tts.loudness import amplify, gain_to
 from tts.phonemes import runs
 
 log = logging.getLogger(__name__)
@@ -30,6 +31,8 @@ FAITHFUL_DB = 60.0
 """How near chunks must come to the whole rendering (signal to noise) for a voice to be rendered in chunks."""
 _WARM_UP_TEXT = "One, two, three, four, five, six."
 """Long enough for a chunk with neighbours on both sides; whole it is no longer than the largest chunk."""
+_LOUDNESS_TEXT = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10."
+"""By which a voice's loudness is measured; espeak-ng reads it in every language."""
 
 _UNSPEAKABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff]")
 """Control characters and halves of characters, at which espeak-ng's binding fails."""
@@ -69,6 +72,7 @@ class Voice:
                 self._front = _session(Path(folder) / FRONT, device, threads)
                 self._back = _session(Path(folder) / BACK, device, threads)
         self._plan = plan
+        self._gain: float | None = None
 
     def warm_up(self) -> None:
         """Make the slow first calls, and see that chunks give what the whole gives; else render whole from now on."""
@@ -82,6 +86,14 @@ class Voice:
                 log.warning("voice %s is rendered whole: its chunks differ from it (%.0f dB SNR)", self.id, found)
                 self._plan = whole
                 return
+
+    def level_to(self, lufs: float) -> None:
+        """Be as loud as that from now on, whatever is said: one gain for the voice, measured on its first speaker."""
+        self._gain = None
+        even = Manner(noise_scale=0, noise_w_scale=0)
+        spoken = [samples for ids in self.phonemize(_LOUDNESS_TEXT) for samples in self.render(ids, even)]
+        self._gain = gain_to(lufs, np.concatenate(spoken), self.sample_rate)
+        log.info("voice %s is amplified by %.1f dB", self.id, 20 * np.log10(self._gain))
 
     def speaker_number(self, speaker: str | int | None) -> int | None:
         """The number of a speaker given by name or number; None where there is no such speaker."""
@@ -99,6 +111,10 @@ class Voice:
 
     def render(self, ids: list[int], manner: Manner) -> Iterator[Samples]:
         """The audio of one sentence, chunk by chunk, float in [-1, 1]; each `next` is one call of the model."""
+        for samples in self._render(ids, manner):
+            yield samples if self._gain is None else amplify(samples, self._gain)
+
+    def _render(self, ids: list[int], manner: Manner) -> Iterator[Samples]:
         if self._cut is None:
             yield self._run(self._whole, None, self._front_inputs(ids, manner))[0].reshape(-1)
             return

@@ -356,6 +356,7 @@ async def test_speak_sends_the_settings_it_was_given_and_no_others(tmp_path: Pat
     async with serving(synthesise) as server:
         await run("speak", "Hello.", "-o", target, "--url", server.url)
         flags = "--voice v --speed 1.5 --sample-rate 8000 --encoding mulaw --speaker 2 --noise-scale 0"
+        flags += " --sentence-silence-ms 200"
         await run("speak", "Hello.", "-o", target, "--url", server.url, *flags.split())
     bare, full = (parse_qs(urlsplit(path).query) for path in server.paths)
     assert bare == {}
@@ -366,6 +367,7 @@ async def test_speak_sends_the_settings_it_was_given_and_no_others(tmp_path: Pat
         "encoding": ["mulaw"],
         "speaker": ["2"],
         "noise_scale": ["0.0"],
+        "sentence_silence_ms": ["200"],
     }
 
 
@@ -392,14 +394,35 @@ async def test_speak_leaves_compressed_audio_as_it_is(tmp_path: Path, monkeypatc
         await say(socket, tts_ready())
         await server.hear(socket)
         start = tts.AudioStart(request_id="r", sentence=1, text="", sample_rate=24000, encoding="flac")
-        await say(socket, start, b"fLaC", b"...", tts.AudioEnd(request_id="r", sentence=1, seconds=0.5))
+        await say(socket, start, b"fLaC", b"...", tts.AudioEnd(request_id="r", sentence=1, seconds=0.5), b"!")
         await say(socket, tts.SynthesisComplete(request_id="r", seconds=0.5, ttfa_ms=1))
         await say(socket, tts.Done(requests=1, cancelled=0, audio_seconds=0.5))
 
     monkeypatch.chdir(tmp_path)
     async with serving(compressed) as server:
         assert await run("speak", "Hello.", "--encoding", "flac", "--url", server.url) == 0
-    assert (tmp_path / "speech.flac").read_bytes() == b"fLaC..."
+    assert (tmp_path / "speech.flac").read_bytes() == b"fLaC...!"
+
+
+@pytest.mark.parametrize(
+    ("name", "asked"), [("a.opus", "opus"), ("a.OGG", "opus"), ("a.mp3", "mp3"), ("a.flac", "flac"), ("a.wav", None)]
+)
+async def test_speak_asks_for_what_the_file_is_to_hold(tmp_path: Path, name: str, asked: str | None) -> None:
+    """By its name, where no flag says more."""
+    async with serving(synthesise) as server:
+        await run("speak", "Hello.", "-o", str(tmp_path / name), "--url", server.url)
+    query = parse_qs(urlsplit(server.paths[0]).query)
+    assert query == ({} if asked is None else {"encoding": [asked]})
+
+
+@pytest.mark.parametrize(("name", "encoding"), [("a.opus", "mp3"), ("a.wav", "opus"), ("a.flac", "pcm_s16le")])
+async def test_speak_names_no_file_what_it_is_not(
+    tmp_path: Path, name: str, encoding: str, unused: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A flag that contradicts the file's name is a usage error, and nothing is asked of the service."""
+    arguments = ("speak", "Hello.", "-o", str(tmp_path / name), "--encoding", encoding, "--url", unused)
+    assert await run(*arguments) == 2
+    assert encoding in capsys.readouterr().err
 
 
 async def test_speak_leaves_no_file_behind_when_it_fails(

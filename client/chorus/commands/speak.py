@@ -7,10 +7,11 @@ import asyncio
 import codecs
 import sys
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 from typing import BinaryIO
 
 from chorus.asr import BYTES_PER_SAMPLE
-from chorus.commands.common import CONTRACT_BROKEN, FAILED, OK, Commands, explain, raw_stdin, warn
+from chorus.commands.common import CONTRACT_BROKEN, FAILED, OK, USAGE, Commands, explain, raw_stdin, warn
 from chorus.connect import TTS_URL
 from chorus.errors import ChorusError, ContractViolation
 from chorus.speech import speak
@@ -18,9 +19,12 @@ from chorus.tasks import from_thread
 from chorus.tts import Audio, Event
 from chorus.wav import Writer
 
-SETTINGS = ("voice", "encoding", "sample_rate", "speed", "speaker", "noise_scale", "noise_w_scale")
+SETTINGS = ("voice", "sample_rate", "speed", "speaker", "noise_scale", "noise_w_scale", "sentence_silence_ms")
 """Settings of the stream that have a flag of their own name."""
-ENCODINGS = ("pcm_s16le", "pcm_f32le", "mulaw", "alaw", "opus", "mp3", "flac")
+PLAIN = tuple(BYTES_PER_SAMPLE)
+ENCODINGS = (*PLAIN, "opus", "mp3", "flac")
+HELD = {".wav": PLAIN, ".opus": ("opus",), ".ogg": ("opus",), ".mp3": ("mp3",), ".flac": ("flac",)}
+"""What a file of that name holds; of any other name, a WAV file or the container that `--encoding` asks for."""
 
 
 def add(commands: Commands) -> None:
@@ -28,30 +32,38 @@ def add(commands: Commands) -> None:
     parser = commands.add_parser(
         "speak",
         help="text to audio",
-        description="Speak a text into a WAV file, or as raw samples into a pipe, while it is still being computed.",
+        description="Speak a text into a file, or as raw samples into a pipe, while it is still being computed.",
         epilog='To the loudspeaker: chorus speak "Hello." --sample-rate 22050 -o - | aplay -q -f S16_LE -r 22050',
     )
     parser.add_argument("text", metavar="TEXT", help="what to say; - for standard input, spoken as it comes")
     parser.add_argument(
-        "-o", "--output", metavar="FILE", help="default speech.wav; - for raw samples on standard output"
+        "-o",
+        "--output",
+        metavar="FILE",
+        help="default speech.wav; .opus, .ogg, .mp3 and .flac are compressed; - for raw samples on standard output",
     )
     parser.add_argument("--url", default=TTS_URL, help="the service (default %(default)s)")
     stream = parser.add_argument_group("synthesis; without a flag the service's own default holds")
     stream.add_argument("--voice", metavar="ID", help="for example en_US-joe-medium")
     stream.add_argument("--speed", type=float, metavar="X", help="0.25 to 4")
     stream.add_argument("--sample-rate", type=int, metavar="HZ", help="8000 to 48000")
-    stream.add_argument("--encoding", choices=ENCODINGS)
+    stream.add_argument("--encoding", choices=ENCODINGS, help="default by the file's name")
     stream.add_argument("--speaker", metavar="ID", help="name or number, of a voice with several")
     stream.add_argument("--noise-scale", type=float, metavar="X", help="variation of the sound, 0 for none")
     stream.add_argument("--noise-w-scale", type=float, metavar="X", help="variation of the rhythm, 0 for none")
+    stream.add_argument("--sentence-silence-ms", type=int, metavar="MS", help="pause between two sentences, 0 to 5000")
     parser.set_defaults(run=run)
 
 
 def run(asked: argparse.Namespace) -> int:
     """Run the command."""
-    encoding = asked.encoding or "pcm_s16le"
-    name = asked.output or ("speech.wav" if encoding in BYTES_PER_SAMPLE else f"speech.{encoding}")
-    settings = {key: getattr(asked, key) for key in SETTINGS}
+    held = HELD.get(Path(asked.output or "").suffix.lower(), ENCODINGS)
+    encoding = asked.encoding or (held[0] if len(held) == 1 else None)
+    if encoding is not None and encoding not in held:
+        warn(f"error: {asked.output} can't hold {encoding}; its name is that of {' or '.join(held)}")
+        return USAGE
+    name = asked.output or ("speech.wav" if encoding is None or encoding in PLAIN else f"speech.{encoding}")
+    settings = {key: getattr(asked, key) for key in SETTINGS} | {"encoding": encoding}
     text = _pieces(raw_stdin()) if asked.text == "-" else asked.text
     try:
         sink: _Sink = _Raw(sys.stdout.buffer) if name == "-" else _File(name)
