@@ -10,13 +10,14 @@ import socket as sockets
 import subprocess
 import sys
 import tomllib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+import numpy as np
 import pytest
 import soundfile
 from websockets.asyncio.server import ServerConnection, serve
@@ -27,6 +28,7 @@ from chorus import wav
 from chorus.__main__ import main
 from chorus.commands import health
 from chorus.commands.prove import SENTENCE, distance, words_of
+from chorus.flac import HEADER_BYTES, with_length
 from chorus.wire import asr, tts
 from tests.conftest import ROOT
 from tests.unit.scripted import (
@@ -387,21 +389,40 @@ async def test_speak_takes_text_as_it_comes(monkeypatch: pytest.MonkeyPatch, tmp
     assert close == {"type": "close"}
 
 
-async def test_speak_leaves_compressed_audio_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The container of the service is the file, named after it."""
+def compressed(encoding: str, *frames: bytes) -> Callable[[Server, ServerConnection], Awaitable[None]]:
+    """A service that sends these frames; the last of them is the container's end."""
 
-    async def compressed(server: Server, socket: ServerConnection) -> None:
+    async def serve(server: Server, socket: ServerConnection) -> None:
+        *audio, last = frames
         await say(socket, tts_ready())
         await server.hear(socket)
-        start = tts.AudioStart(request_id="r", sentence=1, text="", sample_rate=24000, encoding="flac")
-        await say(socket, start, b"fLaC", b"...", tts.AudioEnd(request_id="r", sentence=1, seconds=0.5), b"!")
+        start = tts.AudioStart(request_id="r", sentence=1, text="", sample_rate=16000, encoding=encoding)  # type: ignore[arg-type]
+        await say(socket, start, *audio, tts.AudioEnd(request_id="r", sentence=1, seconds=0.5), last)
         await say(socket, tts.SynthesisComplete(request_id="r", seconds=0.5, ttfa_ms=1))
         await say(socket, tts.Done(requests=1, cancelled=0, audio_seconds=0.5))
 
+    return serve
+
+
+async def test_speak_leaves_compressed_audio_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The container of the service is the file, named after it."""
     monkeypatch.chdir(tmp_path)
-    async with serving(compressed) as server:
-        assert await run("speak", "Hello.", "--encoding", "flac", "--url", server.url) == 0
-    assert (tmp_path / "speech.flac").read_bytes() == b"fLaC...!"
+    async with serving(compressed("mp3", b"ID3", b"...", b"!")) as server:
+        assert await run("speak", "Hello.", "--encoding", "mp3", "--url", server.url) == 0
+    assert (tmp_path / "speech.mp3").read_bytes() == b"ID3...!"
+
+
+async def test_speak_tells_the_length_of_a_flac_file(tmp_path: Path) -> None:
+    """A stream's header leaves it open; a file's does not, and programs that need it can read the file."""
+    samples = np.arange(8000, dtype=np.int16)
+    whole = io.BytesIO()
+    soundfile.write(whole, samples, 16000, format="FLAC")
+    stream = with_length(whole.getvalue()[:HEADER_BYTES], 0) + whole.getvalue()[HEADER_BYTES:]
+    assert soundfile.info(io.BytesIO(stream)).frames != 8000
+    target = tmp_path / "a.flac"
+    async with serving(compressed("flac", stream[:1000], stream[1000:])) as server:
+        assert await run("speak", "Hello.", "-o", str(target), "--url", server.url) == 0
+    assert target.read_bytes() == whole.getvalue()
 
 
 @pytest.mark.parametrize(

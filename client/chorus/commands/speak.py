@@ -14,10 +14,12 @@ from chorus.asr import BYTES_PER_SAMPLE
 from chorus.commands.common import CONTRACT_BROKEN, FAILED, OK, USAGE, Commands, explain, raw_stdin, warn
 from chorus.connect import TTS_URL
 from chorus.errors import ChorusError, ContractViolation
+from chorus.flac import HEADER_BYTES, with_length
 from chorus.speech import speak
 from chorus.tasks import from_thread
 from chorus.tts import Audio, Event
 from chorus.wav import Writer
+from chorus.wire.tts import SynthesisComplete
 
 SETTINGS = ("voice", "sample_rate", "speed", "speaker", "noise_scale", "noise_w_scale", "sentence_silence_ms")
 """Settings of the stream that have a flag of their own name."""
@@ -118,12 +120,22 @@ class _File(_Sink):
         self._name = name
         self._file: BinaryIO | None = None
         self._wav: Writer | None = None
+        self._flac: Audio | None = None
+        """The first frame of a FLAC file, which begins with the header."""
+        self._seconds = 0.0
+
+    def take(self, event: Event) -> None:
+        super().take(event)
+        if isinstance(event, SynthesisComplete):
+            self._seconds = event.seconds
 
     def write(self, audio: Audio) -> None:
         if self._file is None:
             self._file = open(self._name, "wb")  # noqa: SIM115 (`close` does)
             if audio.encoding in BYTES_PER_SAMPLE:
                 self._wav = Writer(self._file, audio.encoding, audio.sample_rate)
+            elif audio.encoding == "flac":
+                self._flac = audio
         (self._wav or self._file).write(audio.data)
 
     def close(self) -> None:
@@ -131,6 +143,10 @@ class _File(_Sink):
             with self._file:
                 if self._wav is not None:
                     self._wav.close()
+                elif self._flac is not None and self._seconds and self._file.seekable():
+                    self._file.seek(0)
+                    samples = round(self._seconds * self._flac.sample_rate)
+                    self._file.write(with_length(self._flac.data[:HEADER_BYTES], samples))
 
 
 async def _pieces(pipe: BinaryIO) -> AsyncIterator[str]:
