@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import random
 import re
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -124,7 +126,7 @@ def test_cut_anywhere_it_plays_its_beginning(
     heard = np.cumsum([piece.seconds for piece in pieces])
     first_second = int(ends[np.searchsorted(heard, 1.0)])
     dice = random.Random(f"{encoding} {rate}")
-    for cut in [first_second, len(data) - 1, *(dice.randrange(first_second, len(data)) for _ in range(30))]:
+    for cut in [first_second, len(data) - 1, *(dice.randrange(first_second, len(data)) for _ in range(12))]:
         least = heard[np.searchsorted(ends, cut, side="right") - 1]
         samples, _ = decoder(data[:cut])
         sure = int(least * decoded_rate)
@@ -238,3 +240,17 @@ def test_a_rate_that_an_encoding_does_not_have_is_refused_with_those_it_has() ->
 def test_without_a_rate_nothing_of_the_voice_is_lost(encoding: str, voice_rate: int, rate: int) -> None:
     """The voice's own, or the next that the encoding has."""
     assert nearest_rate(encoding, voice_rate) == rate
+
+
+@pytest.mark.parametrize("encoding", CONTAINERS)
+def test_a_long_request_takes_no_more_memory_than_a_short_one(encoding: wire.Encoding, speech: Samples) -> None:
+    """Four minutes in one container: what has been sent is forgotten."""
+    made = encoder(encoding, nearest_rate(encoding, VOICE_RATE))
+
+    def speak(seconds: int) -> int:
+        for _ in range(seconds * VOICE_RATE // len(speech)):
+            made.encode(speech)
+        return int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+    after_a_minute = speak(60)
+    assert speak(180) - after_a_minute < 4 * 2**20  # as samples they are 16 MB
