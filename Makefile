@@ -69,7 +69,7 @@ clean: ## remove .venv, .rivals and caches; the stack, its models and .env stay
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .PHONY: bench-asr bench-asr-accuracy bench-asr-false-text bench-asr-hotwords bench-asr-long bench-asr-reconnect
-.PHONY: bench-tts bench-tts-busy bench-tts-round-trip bench-tts-first-audio bench-tts-compute
+.PHONY: bench-tts bench-tts-busy bench-tts-round-trip bench-tts-first-audio bench-tts-compute bench-tts-encodings
 .PHONY: bench-asr-overload bench-serving bench-gpu
 bench-asr: venv ## final latency by live speakers, beside the rivals: SPEECH=folder ARGS="--quick"
 	@$(PYTHON_RUN) benchmarks.asr_speakers $(SPEECH) $(ARGS)
@@ -94,6 +94,8 @@ bench-tts-compute: venv ## what the parts of a voice cost, in chunks, whole, and
 	@$(PYTHON_RUN) benchmarks.tts_compute $(ARGS)
 bench-tts-first-audio: venv ## time to first audio beside piper-tts's own
 	@$(PYTHON_RUN) benchmarks.tts_first_audio
+bench-tts-encodings: venv ## what each encoding costs, and loudness beside piper-tts's own
+	@$(PYTHON_RUN) benchmarks.tts_encodings $(ARGS)
 bench-asr-overload: venv ## twice as many speakers as can be served, with and without admission: SPEECH=folder
 	@$(PYTHON_RUN) benchmarks.asr_overload $(SPEECH) $(ARGS)
 bench-serving: venv ## the serving layer by itself: delay of 100 and 200 live streams on one core

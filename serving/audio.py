@@ -133,20 +133,3 @@ class Decoder:
         tail = self._resampler.convert(np.zeros(0, np.float32), last=True)
         self._resampler = Resampler(self._source_rate, self._target_rate)
         return tail
-
-
-class Encoder:
-    """Turns float samples into bytes at the wanted rate and encoding; the other way round of `Decoder`."""
-
-    def __init__(self, source_rate: int, encoding: Pcm, target_rate: int) -> None:
-        self._encoding = encoding
-        self._resampler = Resampler(source_rate, target_rate)
-        self._bytes_per_second = BYTES_PER_SAMPLE[encoding] * target_rate
-
-    def encode(self, samples: Samples, *, last: bool = False) -> bytes:
-        """Bytes that can be given now; with `last` also those of the samples that the conversion still held."""
-        return encode(self._resampler.convert(samples, last=last), self._encoding)
-
-    def seconds(self, data: bytes) -> float:
-        """How long these bytes sound."""
-        return len(data) / self._bytes_per_second

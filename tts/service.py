@@ -12,9 +12,9 @@ import msgspec
 
 from chorus.wire import tts as wire
 from serving.connection import Connection, Session
-from serving.errors import BadConfig
 from serving.metrics import gauge_from, new_registry
 from serving.state import Refusal
+from tts.encoders import check_rate
 from tts.engine import Engine, Speaker
 from tts.installed import Installed, VoiceCard, scan
 from tts.metrics import TtsMetrics, VoiceMetrics
@@ -26,7 +26,6 @@ from tts.voices import Voices
 
 log = logging.getLogger(__name__)
 
-PCM = ("pcm_s16le", "pcm_f32le", "mulaw", "alaw")
 LOOK_EVERY_S = 2.0
 """Between two looks for voices that were installed meanwhile."""
 
@@ -36,6 +35,8 @@ def load_voice(card: VoiceCard, settings: TtsSettings) -> Speaker:
     threads = max(1, settings.cores // settings.resolved_workers)
     voice = Voice(card.folder, card.id, device=settings.device, threads=threads)
     voice.warm_up()
+    if settings.loudness_lufs:
+        voice.level_to(settings.loudness_lufs)
     return voice
 
 
@@ -103,8 +104,7 @@ class TtsService:
     def check_settings(self, settings: msgspec.Struct) -> None:
         """Raise `StreamError` for what this replica can't do."""
         asked = cast(wire.Settings, settings)
-        if asked.encoding not in PCM:
-            raise BadConfig(f"encoding: {asked.encoding!r} is not available yet; use one of {', '.join(PCM)}")
+        check_rate(asked)
         if self._voices is not None:
             self._voices.check(asked)
 

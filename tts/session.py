@@ -1,8 +1,8 @@
 """The synthesis protocol of one stream, free of I/O.
 
 A request holds its text until the engine has room for another sentence of it; its chunks come back, are
-converted to what the client asked for, and go out between `audio_start` and `audio_end`. Requests are spoken in
-the order in which they were accepted.
+encoded as the client asked, and go out between `audio_start` and `audio_end`. Requests are spoken in the order in
+which they were accepted.
 """
 
 from __future__ import annotations
@@ -19,12 +19,14 @@ import numpy as np
 from chorus.wire import tts as wire
 from chorus.wire.common import Close, CloseCode, Configured, Ready
 from chorus.wire.settings import SettingsError, as_dict, merge
-from serving.audio import Encoder, Pcm, Samples
+from serving.audio import Samples
 from serving.connection import Connection
 from serving.errors import BadConfig, BadMessage, Internal, Overloaded, StreamError, TooLarge
 from serving.messages import read_message, read_object
+from tts.encoders import Encoded, new_encoder
 from tts.engine import MOST_SENTENCES, Engine, ListenerStream, Sentence, Speaker
 from tts.metrics import TtsMetrics
+from tts.request_audio import RequestAudio
 from tts.sentences import SentenceSplitter
 from tts.settings import TtsSettings
 from tts.timeline import SpokenWord
@@ -35,8 +37,6 @@ from tts.voices import Voices
 RETRY_MS = 1000
 SPOKEN_MS_PER_CHAR = 65
 """About how long a character is spoken, for telling when there will be room for more text."""
-FRAME_BYTES = 32768
-"""Most of one binary frame: what a cancel can't take back any more, and a whole number of samples."""
 SYNTHESIZE_FIELDS = frozenset(("type", "text", "request_id"))
 
 
@@ -44,9 +44,9 @@ SYNTHESIZE_FIELDS = frozenset(("type", "text", "request_id"))
 class SpokenSentence:
     """A sentence that is in the engine or on its way out."""
 
-    number: int
     text: str
-    encoder: Encoder
+    number: int = 0
+    """1, 2, … within the request; 0 before its first chunk."""
     started: bool = False
     seconds: float = 0.0
     words: list[SpokenWord] = field(default_factory=list)
@@ -66,6 +66,7 @@ class SpeechRequest:
     """Held until the request is over."""
     accepted: float
     """Monotonic seconds."""
+    audio: RequestAudio
     text: SentenceSplitter = field(default_factory=SentenceSplitter)
     whole: bool = False
     """Whether no more text can come."""
@@ -77,6 +78,8 @@ class SpeechRequest:
     """Of the voice, pauses included."""
     first_audio: float | None = None
     """Seconds from acceptance to the first audio queued."""
+    finishing: bool = False
+    """Whether all of it has been encoded, and the encoder been asked for what it holds."""
     over: bool = False
 
 
@@ -250,7 +253,8 @@ class TtsSession:
                 request_id=request_id,
                 retry_after_ms=max(RETRY_MS, round(1000 * (wait - most))),
             )
-        request = SpeechRequest(request_id, settings, voice, time.monotonic())
+        audio = RequestAudio(new_encoder(settings, voice.card.sample_rate, self._accepted + 1))
+        request = SpeechRequest(request_id, settings, voice, time.monotonic(), audio)
         self._add_text(request, text)
         self._requests[request_id] = request
         self._accepted += 1
@@ -330,6 +334,9 @@ class TtsSession:
                 self._speak(request, text)
             if request.in_engine or not request.whole:
                 break  # the next request is not spoken before this one is over
+            if request.sentences:
+                self._finish(request)
+                break
             self._complete(request)
         if not self._requests and not self._connection.closing:
             if self._closing:
@@ -341,8 +348,7 @@ class TtsSession:
     def _speak(self, request: SpeechRequest, text: str) -> None:
         settings = request.settings
         voice = cast(Speaker, request.voice.speaker)
-        rate = cast(int, settings.sample_rate)
-        spoken = SpokenSentence(0, text, Encoder(voice.sample_rate, cast(Pcm, settings.encoding), rate))
+        spoken = SpokenSentence(text)
         manner = Manner(settings.speed, cast(int, settings.speaker), settings.noise_scale, settings.noise_w_scale)
         request.in_engine += 1
         self._engine.submit(
@@ -364,42 +370,54 @@ class TtsSession:
             self._connection.fail(Internal("synthesis failed", request_id=request.id))
             return
         if outcome is not None:
-            if not spoken.started:
-                self._start_sentence(request, spoken)
-            if spoken.words:
-                self._send_words(request, spoken)
+            if not spoken.number:
+                outcome = self._after_pause(request, spoken, outcome)
             request.samples += len(outcome)
-            self._send_audio(request, spoken, spoken.encoder.encode(outcome))
+        last = outcome is None
+        request.audio.encode(outcome, lambda encoded: self._on_encoded(request, spoken, encoded, last))
+
+    def _after_pause(self, request: SpeechRequest, spoken: SpokenSentence, samples: Samples) -> Samples:
+        """A sentence's first samples, with the pause that the client wants between two sentences in front."""
+        request.sentences += 1
+        spoken.number = request.sentences
+        pause = (
+            request.settings.sentence_silence_ms * request.voice.card.sample_rate // 1000 if spoken.number > 1 else 0
+        )
+        spoken.begins = request.samples + pause
+        return np.concatenate([np.zeros(pause, np.float32), samples]) if pause else samples
+
+    def _on_encoded(
+        self, request: SpeechRequest, spoken: SpokenSentence, encoded: Encoded | Exception, last: bool
+    ) -> None:
+        if isinstance(encoded, Exception):
+            self._connection.fail(Internal("the audio could not be encoded", request_id=request.id))
+            return
+        if spoken.number and not spoken.started:
+            self._start_sentence(request, spoken)
+        if spoken.words:
+            self._send_words(request, spoken)
+        spoken.seconds += encoded.seconds
+        self._send_audio(request, encoded)
+        if not last:
             return
         request.in_engine -= 1
         if spoken.started:
-            self._send_audio(request, spoken, spoken.encoder.encode(np.zeros(0, np.float32), last=True))
             self._connection.send(
                 wire.AudioEnd(request_id=request.id, sentence=spoken.number, seconds=round(spoken.seconds, 6))
             )
         self._go_on()
 
     def _start_sentence(self, request: SpeechRequest, spoken: SpokenSentence) -> None:
-        """Announce it, with the pause that the client wants between two sentences in front."""
         spoken.started = True
-        request.sentences += 1
-        spoken.number = request.sentences
-        settings = request.settings
         self._connection.send(
             wire.AudioStart(
                 request_id=request.id,
                 sentence=spoken.number,
                 text=spoken.text,
-                sample_rate=cast(int, settings.sample_rate),
-                encoding=settings.encoding,
+                sample_rate=cast(int, request.settings.sample_rate),
+                encoding=request.settings.encoding,
             )
         )
-        if spoken.number > 1 and settings.sentence_silence_ms:
-            rate = request.voice.card.sample_rate
-            pause = np.zeros(settings.sentence_silence_ms * rate // 1000, np.float32)
-            request.samples += len(pause)
-            self._send_audio(request, spoken, spoken.encoder.encode(pause))
-        spoken.begins = request.samples
 
     def _send_words(self, request: SpeechRequest, spoken: SpokenSentence) -> None:
         rate = request.voice.card.sample_rate
@@ -414,25 +432,35 @@ class TtsSession:
         spoken.words.clear()
         self._connection.send(wire.WordTimestamps(request_id=request.id, words=words))
 
-    def _send_audio(self, request: SpeechRequest, spoken: SpokenSentence, data: bytes) -> None:
-        if not data:
-            return
-        if request.first_audio is None:
+    def _send_audio(self, request: SpeechRequest, encoded: Encoded) -> None:
+        if encoded.pieces and request.first_audio is None:
             request.first_audio = time.monotonic() - request.accepted
             self._metrics.first_audio.observe(request.first_audio)
-        seconds = spoken.encoder.seconds(data)
-        spoken.seconds += seconds
-        request.seconds += seconds
-        self._seconds += seconds
-        self._metrics.audio.inc(seconds)
-        for start in range(0, len(data), FRAME_BYTES):
-            frame = data[start : start + FRAME_BYTES]
-            self._connection.send_audio(frame, owner=request, seconds=spoken.encoder.seconds(frame))
+        for piece in encoded.pieces:
+            request.seconds += piece.seconds
+            self._seconds += piece.seconds
+            self._metrics.audio.inc(piece.seconds)
+            self._connection.send_audio(piece.data, owner=request, seconds=piece.seconds)
+
+    def _finish(self, request: SpeechRequest) -> None:
+        """All of it is encoded: ask for what the encoder holds, once."""
+        if not request.finishing:
+            request.finishing = True
+            request.audio.finish(lambda encoded: self._on_finished(request, encoded))
+
+    def _on_finished(self, request: SpeechRequest, encoded: Encoded | Exception) -> None:
+        if isinstance(encoded, Exception):
+            self._connection.fail(Internal("the audio could not be encoded", request_id=request.id))
+            return
+        self._send_audio(request, encoded)
+        self._complete(request)
+        self._go_on()
 
     def _end(self, request: SpeechRequest, outcome: str) -> None:
         """It is over, whichever way."""
         del self._requests[request.id]
         request.over = True
+        request.audio.drop()
         request.voice.release()
         if request is self._appending:
             self._appending = None

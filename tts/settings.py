@@ -31,6 +31,8 @@ class TtsSettings(ServiceSettings):
     """Calls of the model at the same time; 0 for one a thread (at most 8) on the CPU, 1 on a GPU."""
     max_batch: int = Field(default=0, ge=0, le=64)
     """Chunks rendered in one call; 0 for 1 on the CPU, where more gain nothing, and 8 on a GPU."""
+    loudness_lufs: float = Field(default=-19, ge=-40, le=0)
+    """Loudness of every voice by ITU-R BS.1770; 0 leaves each as it was trained."""
     max_text_chars: int = Field(default=100_000, ge=100)
     """Characters of one stream that may wait to be spoken."""
     max_pending_requests: int = Field(default=32, ge=1)

@@ -22,6 +22,7 @@ from piper.config import PiperConfig
 from serving.audio import Samples
 from tts.chunks import BACK_OVERLAP_FRAMES, Chunk, chunk, plan, whole
 from tts.graph import BACK, FRONT, MIDDLE, WHOLE, Cut, split_voice
+from tts.loudness import amplify, gain_to
 from tts.normalise import normalise
 from tts.phonemes import runs
 from tts.timeline import Lengths, Timeline
@@ -35,6 +36,8 @@ FAITHFUL_DB = 60.0
 """How near chunks must come to the whole rendering (signal to noise) for a voice to be rendered in chunks."""
 _WARM_UP_TEXT = "One, two, three, four, five."
 """Long enough for a chunk with neighbours on both sides; whole it is about as long as what the largest chunk sees."""
+_LOUDNESS_TEXT = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10."
+"""By which a voice's loudness is measured; espeak-ng reads it in every language."""
 
 _WORDS_KEPT = 4096
 """How many words' sounds a voice remembers; words longer than the longest are not kept."""
@@ -102,6 +105,7 @@ class Voice:
                 self._back = _session(Path(folder) / BACK, device, threads)
         self._plan = plan
         self._kept_sounds = lru_cache(_WORDS_KEPT)(partial(_sounds_alone, self._phonemizer, self._language))
+        self._gain: float | None = None
 
     def warm_up(self) -> None:
         """Make the slow first calls, and see that chunks give what the whole gives; else render whole from now on."""
@@ -119,6 +123,14 @@ class Voice:
                 log.warning("voice %s is rendered whole: its chunks differ from it (%.0f dB SNR)", self.id, found)
                 self._plan = whole
                 return
+
+    def level_to(self, lufs: float) -> None:
+        """Be as loud as that from now on, whatever is said: one gain for the voice, measured on its first speaker."""
+        self._gain = None
+        even = Manner(noise_scale=0, noise_w_scale=0)
+        spoken = [samples for ids in self.phonemize(_LOUDNESS_TEXT) for samples in self.render(ids, even)]
+        self._gain = gain_to(lufs, np.concatenate(spoken), self.sample_rate)
+        log.info("voice %s is amplified by %.1f dB", self.id, 20 * np.log10(self._gain))
 
     def phonemize(self, text: str) -> list[list[int]]:
         """Phoneme ids of each part of the text that the encoder takes at once; none where nothing can be spoken."""
@@ -171,7 +183,7 @@ class Voice:
         rows = self._sound(batch, chunks[0], self._cut).reshape(len(parts), -1)
         for utterance, part in zip(utterances, chunks, strict=True):
             utterance.done = part.end
-        return list(rows)
+        return [self._levelled(row) for row in rows]
 
     def _sound(self, seen: dict[str, npt.NDArray[Any]], part: Chunk, cut: Cut) -> Samples:
         """The audio of chunks that are alike, from what the front gave of all frames that they see."""
@@ -181,11 +193,13 @@ class Voice:
         features = _inner(features, part.before - before, before + size + after, part.after - after)
         return _inner(self._run(self._back, None, {cut.features: features})[0], before, size, after)
 
-    @staticmethod
-    def _at_once(utterance: Utterance) -> Samples:
+    def _at_once(self, utterance: Utterance) -> Samples:
         assert utterance.audio is not None
         utterance.done = utterance.frames
-        return utterance.audio
+        return self._levelled(utterance.audio)
+
+    def _levelled(self, samples: Samples) -> Samples:
+        return samples if self._gain is None else amplify(samples, self._gain)
 
     def _lengths(self, durations: list[npt.NDArray[np.float32]]) -> Lengths | None:
         if not self._timed or not durations:

@@ -11,6 +11,7 @@ import msgspec
 from chorus.wire import tts as wire
 from serving.errors import BadConfig, Overloaded, UnknownVoice
 from serving.logs import fields
+from tts.encoders import nearest_rate
 from tts.installed import Installed, VoiceCard
 from tts.voice_pool import Ready, VoicePool, VoiceUse, cant_be_used
 
@@ -84,7 +85,7 @@ class Voices:
         return msgspec.structs.replace(
             settings,
             voice=voice.id,
-            sample_rate=settings.sample_rate or voice.sample_rate,
+            sample_rate=settings.sample_rate or nearest_rate(settings.encoding, voice.sample_rate),
             speaker=voice.speaker_number(settings.speaker),
         )
 

@@ -5,9 +5,9 @@
     while not protocol.finished:
         event = protocol.receive(frame)     # Audio for a binary frame, else a message of chorus.wire.tts
 
-Checked are: audio only within a sentence, sentences numbered 1, 2, …, requests one after another and silent after
-their end, as many seconds as announced (of uncompressed audio), words whose times run forward within their request,
-and totals that agree with what was heard.
+Checked are: audio only within a sentence (a container's end may follow the last one), sentences numbered 1, 2, …,
+requests one after another and silent after their end, as many seconds as announced (of uncompressed audio), words whose
+times run forward within their request, and totals that agree with what was heard.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Audio:
 
     request_id: str
     sentence: int
-    """1, 2, … within the request."""
+    """1, 2, … within the request. Compressed, its last moment may come with the next sentence, or at the end."""
     data: bytes
     sample_rate: int
     """Hz."""
@@ -77,6 +77,8 @@ class TtsProtocol(StreamProtocol[Event]):
         """The one whose audio has begun."""
         self._sentence: wire.AudioStart | None = None
         self._sentence_heard = _Request()
+        self._container: wire.AudioStart | None = None
+        """Of compressed audio: the sentence begun last; until its request is over, more of the container may come."""
         self._ended: set[str] = set()
         self._seconds = 0.0
         self.complete = 0
@@ -124,7 +126,7 @@ class TtsProtocol(StreamProtocol[Event]):
         return message
 
     def _audio(self, frame: bytes) -> Audio:
-        sentence = self._sentence
+        sentence = self._sentence or self._container
         if sentence is None:
             self._refuse(f"{len(frame)} bytes of audio outside a sentence")
         assert sentence is not None
@@ -177,6 +179,7 @@ class TtsProtocol(StreamProtocol[Event]):
         request.sentences = start.sentence
         self._speaking = start.request_id
         self._sentence, self._sentence_heard = start, _Request()
+        self._container = None if start.encoding in BYTES_PER_SAMPLE else start
 
     def _on_end(self, end: wire.AudioEnd) -> None:
         sentence, self._sentence = self._sentence, None
@@ -202,7 +205,7 @@ class TtsProtocol(StreamProtocol[Event]):
         if self._sentence is not None and self._sentence.request_id == request_id:
             self._sentence = None  # cancelled within it
         if self._speaking == request_id:
-            self._speaking = None
+            self._speaking = self._container = None
         del self._requests[request_id]
         self._ended.add(request_id)
         return request

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import soxr
 from numpy.typing import NDArray
 
 from chorus.aio import connect_tts
@@ -18,7 +19,10 @@ from chorus.tts import Audio
 from chorus.wire import tts as wire
 from serving.audio import decode
 from tests.conftest import running
+from tests.unit.decoders import by_ffmpeg
 from tts import chunks
+from tts.encoders import CONTAINERS
+from tts.loudness import integrated_lufs
 from tts.phonemes import MOST_PHONEMES
 from tts.service import TtsService
 from tts.settings import TtsSettings
@@ -105,6 +109,91 @@ async def test_every_encoding_sounds_the_same(tts: str) -> None:
         samples = decode(spoken.audio, encoding)  # type: ignore[arg-type]
         assert len(samples) == len(reference)
         assert snr_db(reference, samples) > least
+
+
+@pytest.mark.parametrize("encoding", CONTAINERS)
+async def test_a_reply_is_one_stream_that_plays(tts: str, encoding: str) -> None:
+    """Several sentences and pauses in one container: as long as told, and the sound of the plain samples."""
+    text, settings = " ".join(SENTENCES[1:3]), EXACT | {"sentence_silence_ms": 150}
+    plain = await speak(text, tts, **settings)
+    spoken = await speak(text, tts, encoding=encoding, **settings)
+    starts = [event for event in spoken.events if isinstance(event, wire.AudioStart)]
+    assert {(each.encoding, each.sample_rate) for each in starts} == {(encoding, spoken.sample_rate)}
+    assert [each.sentence for each in starts] == [1, 2]
+    assert spoken.sample_rate == (24000 if encoding == "opus" else 22050)
+    assert spoken.seconds == pytest.approx(plain.seconds, abs=1e-3)
+    samples, rate = by_ffmpeg(spoken.audio)
+    reference = decode(plain.audio, "pcm_s16le")
+    if encoding == "flac":
+        assert np.array_equal(samples, reference)
+        return
+    samples = soxr.resample(samples, rate, 22050)[1105 if encoding == "mp3" else 0 :]
+    assert len(samples) == pytest.approx(len(reference), abs=1152 if encoding == "mp3" else 30)
+    length = min(len(samples), len(reference))
+    assert snr_db(reference[:length], samples[:length]) > 10
+
+
+@pytest.mark.parametrize("encoding", CONTAINERS)
+async def test_a_stream_cut_off_by_a_cancel_plays_its_beginning(tts: str, encoding: str) -> None:
+    """What was sent opens, and lasts as long as `cancelled` says."""
+    async with connect_tts(tts, encoding=encoding, **EXACT) as stream:
+        await stream.send(stream.protocol.synthesize(" ".join(SENTENCES[1:] * 5), "long"))
+        heard, cancelled = b"", None
+        while cancelled is None:
+            event = await stream.receive()
+            if isinstance(event, Audio):
+                if len(heard) < 20000 <= len(heard) + len(event.data):
+                    await stream.send(stream.protocol.cancel("long"))
+                heard += event.data
+            elif isinstance(event, wire.Cancelled):
+                cancelled = event
+    samples, rate = by_ffmpeg(heard)
+    late = 1105 / 22050 if encoding == "mp3" else 0
+    assert cancelled.seconds_sent > 0.5
+    assert len(samples) / rate - late == pytest.approx(cancelled.seconds_sent, abs=1e-3)
+
+
+@pytest.mark.parametrize("encoding", CONTAINERS)
+@pytest.mark.parametrize("speed", [0.25, 4])
+async def test_every_speed_in_every_container(tts: str, encoding: str, speed: float) -> None:
+    """The ends of the range last as long as they do in plain samples."""
+    plain = await speak(SENTENCES[1], tts, speed=speed, **EXACT)
+    spoken = await speak(SENTENCES[1], tts, speed=speed, encoding=encoding, **EXACT)
+    assert spoken.seconds == pytest.approx(plain.seconds, abs=1e-3)
+    samples, rate = by_ffmpeg(spoken.audio)
+    assert len(samples) / rate == pytest.approx(plain.seconds, abs=0.15)
+
+
+@pytest.mark.parametrize("factor", [0.25, 1.6])
+async def test_a_voice_of_any_level_is_made_as_loud_as_others(
+    voice: Voice, factor: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A voice that was trained softer or louder speaks at the wanted loudness; chunks stay what the whole is."""
+    trained = voice._run
+
+    def at_another_level(*arguments: Any) -> list[NDArray[np.float32]]:
+        results = trained(*arguments)
+        return results if arguments[1] else [results[0] * np.float32(factor)]
+
+    monkeypatch.setattr(voice, "_run", at_another_level)
+    monkeypatch.setattr(voice, "_gain", None)
+    voice.level_to(-21)
+    spoken = {}
+    for plan in (chunks.plan, chunks.whole):
+        monkeypatch.setattr(voice, "_plan", plan)
+        ids = [each for text in SENTENCES[1:] for each in voice.phonemize(text)]
+        rendered = [part for each in ids for part in voice.render(each, Manner(noise_scale=0, noise_w_scale=0))]
+        spoken[plan] = np.concatenate(rendered)
+    assert integrated_lufs(spoken[chunks.plan], voice.sample_rate) == pytest.approx(-21, abs=1)
+    assert len(spoken[chunks.plan]) == len(spoken[chunks.whole])
+    assert snr_db(spoken[chunks.whole], spoken[chunks.plan]) >= 60
+    assert np.abs(spoken[chunks.plan]).max() < 1
+
+
+async def test_replies_have_the_loudness_that_is_set(tts: str) -> None:
+    """-19 LUFS where nothing else is."""
+    spoken = await speak(" ".join(SENTENCES), tts, **EXACT)
+    assert integrated_lufs(decode(spoken.audio, "pcm_s16le"), 22050) == pytest.approx(-19, abs=1)
 
 
 @pytest.mark.parametrize("rate", [8000, 16000, 44100, 48000])
@@ -201,9 +290,12 @@ async def test_cancel_ends_a_request_in_its_middle(tts: str) -> None:
 @pytest.mark.parametrize(
     ("settings", "code"),
     [
-        ({"encoding": "opus"}, "bad_config"),
-        ({"encoding": "mp3"}, "bad_config"),
-        ({"encoding": "flac"}, "bad_config"),
+        ({"encoding": "aac"}, "bad_config"),
+        ({"encoding": "opus", "sample_rate": 22050}, "bad_config"),
+        ({"encoding": "mp3", "sample_rate": 10000}, "bad_config"),
+        ({"encoding": "flac", "speed": 0.2}, "bad_config"),
+        ({"encoding": "opus", "speed": 4.1}, "bad_config"),
+        ({"encoding": "mp3", "sentence_silence_ms": -1}, "bad_config"),
         ({"voice": "nobody"}, "unknown_voice"),
         ({"speaker": 5}, "bad_config"),
     ],

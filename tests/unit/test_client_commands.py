@@ -10,13 +10,14 @@ import socket as sockets
 import subprocess
 import sys
 import tomllib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+import numpy as np
 import pytest
 import soundfile
 from websockets.asyncio.server import ServerConnection, serve
@@ -27,6 +28,7 @@ from chorus import wav
 from chorus.__main__ import main
 from chorus.commands import health
 from chorus.commands.prove import SENTENCE, distance, words_of
+from chorus.flac import HEADER_BYTES, with_length
 from chorus.wire import asr, tts
 from tests.conftest import ROOT
 from tests.unit.scripted import (
@@ -356,6 +358,7 @@ async def test_speak_sends_the_settings_it_was_given_and_no_others(tmp_path: Pat
     async with serving(synthesise) as server:
         await run("speak", "Hello.", "-o", target, "--url", server.url)
         flags = "--voice v --speed 1.5 --sample-rate 8000 --encoding mulaw --speaker 2 --noise-scale 0"
+        flags += " --sentence-silence-ms 200"
         await run("speak", "Hello.", "-o", target, "--url", server.url, *flags.split())
     bare, full = (parse_qs(urlsplit(path).query) for path in server.paths)
     assert bare == {}
@@ -366,6 +369,7 @@ async def test_speak_sends_the_settings_it_was_given_and_no_others(tmp_path: Pat
         "encoding": ["mulaw"],
         "speaker": ["2"],
         "noise_scale": ["0.0"],
+        "sentence_silence_ms": ["200"],
     }
 
 
@@ -385,21 +389,61 @@ async def test_speak_takes_text_as_it_comes(monkeypatch: pytest.MonkeyPatch, tmp
     assert close == {"type": "close"}
 
 
-async def test_speak_leaves_compressed_audio_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The container of the service is the file, named after it."""
+def compressed(encoding: str, *frames: bytes) -> Callable[[Server, ServerConnection], Awaitable[None]]:
+    """A service that sends these frames; the last of them is the container's end."""
 
-    async def compressed(server: Server, socket: ServerConnection) -> None:
+    async def serve(server: Server, socket: ServerConnection) -> None:
+        *audio, last = frames
         await say(socket, tts_ready())
         await server.hear(socket)
-        start = tts.AudioStart(request_id="r", sentence=1, text="", sample_rate=24000, encoding="flac")
-        await say(socket, start, b"fLaC", b"...", tts.AudioEnd(request_id="r", sentence=1, seconds=0.5))
+        start = tts.AudioStart(request_id="r", sentence=1, text="", sample_rate=16000, encoding=encoding)  # type: ignore[arg-type]
+        await say(socket, start, *audio, tts.AudioEnd(request_id="r", sentence=1, seconds=0.5), last)
         await say(socket, tts.SynthesisComplete(request_id="r", seconds=0.5, ttfa_ms=1))
         await say(socket, tts.Done(requests=1, cancelled=0, audio_seconds=0.5))
 
+    return serve
+
+
+async def test_speak_leaves_compressed_audio_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The container of the service is the file, named after it."""
     monkeypatch.chdir(tmp_path)
-    async with serving(compressed) as server:
-        assert await run("speak", "Hello.", "--encoding", "flac", "--url", server.url) == 0
-    assert (tmp_path / "speech.flac").read_bytes() == b"fLaC..."
+    async with serving(compressed("mp3", b"ID3", b"...", b"!")) as server:
+        assert await run("speak", "Hello.", "--encoding", "mp3", "--url", server.url) == 0
+    assert (tmp_path / "speech.mp3").read_bytes() == b"ID3...!"
+
+
+async def test_speak_tells_the_length_of_a_flac_file(tmp_path: Path) -> None:
+    """A stream's header leaves it open; a file's does not, and programs that need it can read the file."""
+    samples = np.arange(8000, dtype=np.int16)
+    whole = io.BytesIO()
+    soundfile.write(whole, samples, 16000, format="FLAC")
+    stream = with_length(whole.getvalue()[:HEADER_BYTES], 0) + whole.getvalue()[HEADER_BYTES:]
+    assert soundfile.info(io.BytesIO(stream)).frames != 8000
+    target = tmp_path / "a.flac"
+    async with serving(compressed("flac", stream[:1000], stream[1000:])) as server:
+        assert await run("speak", "Hello.", "-o", str(target), "--url", server.url) == 0
+    assert target.read_bytes() == whole.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("name", "asked"), [("a.opus", "opus"), ("a.OGG", "opus"), ("a.mp3", "mp3"), ("a.flac", "flac"), ("a.wav", None)]
+)
+async def test_speak_asks_for_what_the_file_is_to_hold(tmp_path: Path, name: str, asked: str | None) -> None:
+    """By its name, where no flag says more."""
+    async with serving(synthesise) as server:
+        await run("speak", "Hello.", "-o", str(tmp_path / name), "--url", server.url)
+    query = parse_qs(urlsplit(server.paths[0]).query)
+    assert query == ({} if asked is None else {"encoding": [asked]})
+
+
+@pytest.mark.parametrize(("name", "encoding"), [("a.opus", "mp3"), ("a.wav", "opus"), ("a.flac", "pcm_s16le")])
+async def test_speak_names_no_file_what_it_is_not(
+    tmp_path: Path, name: str, encoding: str, unused: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A flag that contradicts the file's name is a usage error, and nothing is asked of the service."""
+    arguments = ("speak", "Hello.", "-o", str(tmp_path / name), "--encoding", encoding, "--url", unused)
+    assert await run(*arguments) == 2
+    assert encoding in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

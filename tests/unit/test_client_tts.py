@@ -131,6 +131,19 @@ def test_compressed_audio_is_not_counted() -> None:
     assert len(broken.violations) == 1
 
 
+def test_a_containers_end_comes_after_the_last_sentence() -> None:
+    """It belongs to that sentence's request until this is over, and to nobody afterwards."""
+    opus = start("a", encoding="opus")
+    protocol = told(opus, b"OggS", end("a", seconds=0.7))
+    assert protocol.receive(b"OggS") == Audio("a", 1, b"OggS", RATE, "opus")
+    receive(protocol, complete("a", 0.7))
+    assert protocol.violations == []
+    for over in (complete("a", 0.7), cancelled("a", 0.7)):
+        ended = told(opus, b"OggS", end("a", seconds=0.7), over, strict=False)
+        with pytest.raises(ContractViolation):
+            ended.receive(b"OggS")
+
+
 def test_a_recoverable_error_leaves_everything_as_it_is() -> None:
     """A request that was not accepted is none, and totals do not count it."""
     refused = Error(code="overloaded", message="", recoverable=True, request_id="z", retry_after_ms=1000)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from asr.settings import AsrSettings
 from chorus.wire.common import CloseCode
-from serving.audio import BYTES_PER_SAMPLE, Decoder, Encoder, Pcm, UnsoundSamples, decode, encode
+from serving.audio import BYTES_PER_SAMPLE, Decoder, Pcm, UnsoundSamples, decode, encode
 from serving.outbox import AudioFrame, CloseFrame, Outbox, OutboxFull, TextFrame
 from serving.settings import read_settings
 from tts.settings import TtsSettings
@@ -69,13 +69,6 @@ def test_rates_are_converted_without_losing_time(rate: int) -> None:
     assert abs(len(samples) - 16000) <= 1
     expected = np.sin(2 * np.pi * 440 * np.arange(len(samples)) / 16000) * 0.5
     assert np.abs(samples - expected)[400:-400].max() < 0.01
-
-
-def test_an_encoder_tells_how_long_its_bytes_sound() -> None:
-    """Seconds by the target's rate and width."""
-    encoder = Encoder(22050, "mulaw", 8000)
-    data = encoder.encode(np.zeros(22050, np.float32)) + encoder.encode(np.zeros(0, np.float32), last=True)
-    assert encoder.seconds(data) == pytest.approx(1.0, abs=1 / 8000)
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])

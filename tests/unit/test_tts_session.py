@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -13,13 +14,15 @@ from prometheus_client import CollectorRegistry
 
 from chorus.wire import tts as wire
 from chorus.wire.common import CloseCode, Configured, Error, Ready
-from serving.errors import BadConfig, BadMessage
+from serving.errors import BadMessage
 from tests.conftest import eventually
+from tests.unit.decoders import by_ffmpeg
 from tests.unit.fake_voices import voices_of
 from tests.unit.fakes import FakeConnection, RampVoice, told
+from tts.encoders import CONTAINERS, FRAME_BYTES, ContainerEncoder, Encoded, Piece, check_rate
 from tts.engine import Engine
 from tts.metrics import TtsMetrics
-from tts.session import FRAME_BYTES, TtsSession
+from tts.session import TtsSession
 from tts.settings import TtsSettings
 from tts.voices import Voices
 
@@ -49,8 +52,7 @@ class Bench:
         self.session.start()
 
     def check(self, settings: wire.Settings) -> None:
-        if settings.encoding == "opus":
-            raise BadConfig("encoding: not yet")
+        check_rate(settings)
         self.voices.check(settings)
 
     def say(self, kind: str, **fields: Any) -> None:
@@ -62,11 +64,13 @@ class Bench:
 
     def audio_of(self, request_id: str) -> bytes:
         """Every binary frame between the request's audio_start and its end, as a client would collect it."""
-        current, collected = None, b""
+        current, container, collected = None, False, b""
         for each in self.connection.sent:
             if isinstance(each, wire.AudioStart):
-                current = each.request_id
-            elif isinstance(each, wire.AudioEnd):
+                current, container = each.request_id, each.encoding in CONTAINERS
+            elif isinstance(each, wire.SynthesisComplete | wire.Cancelled):
+                current = None if each.request_id == current else current
+            elif isinstance(each, wire.AudioEnd) and not container:
                 current = None
             elif isinstance(each, bytes):
                 assert current is not None, "audio outside a sentence"
@@ -192,7 +196,8 @@ async def test_cancel_counts_only_what_the_client_can_have_heard() -> None:
         ({"type": "synthesize", "text": "a", "request_id": ""}, "bad_message"),
         ({"type": "synthesize", "text": "a", "pitch": 2}, "bad_config"),
         ({"type": "synthesize", "text": "a", "speed": 5}, "bad_config"),
-        ({"type": "synthesize", "text": "a", "encoding": "opus"}, "bad_config"),
+        ({"type": "synthesize", "text": "a", "encoding": "aac"}, "bad_config"),
+        ({"type": "synthesize", "text": "a", "encoding": "opus", "sample_rate": 22050}, "bad_config"),
         ({"type": "synthesize", "text": "a", "speaker": "nobody"}, "bad_config"),
         ({"type": "synthesize", "text": "a", "voice": "nobody"}, "unknown_voice"),
         ({"type": "synthesize", "text": "a" * 1001}, "too_large"),
@@ -332,6 +337,110 @@ async def test_the_pause_between_sentences_is_silence_of_the_right_length(bench:
     assert not samples[50:1650].any()
     assert samples[:50].all()
     assert samples[1650:].all()
+
+
+@pytest.mark.parametrize("encoding", CONTAINERS)
+async def test_a_request_is_one_container(bench: Bench, encoding: str) -> None:
+    """Sentences are announced as ever; their audio, the pauses and the end of the container are one stream."""
+    text = "Hello there. " * 30 + "Good night."
+    bench.say("synthesize", text=text, request_id="plain", sentence_silence_ms=20)
+    bench.say("synthesize", text=text, request_id="a", encoding=encoding, sentence_silence_ms=20)
+    bench.say("synthesize", text="Next.", request_id="b", encoding=encoding)
+    plain, complete, _ = await bench.until(wire.SynthesisComplete, 3)
+    starts = [each for each in bench.connection.of(wire.AudioStart) if each.request_id == "a"]
+    ends = [each for each in bench.connection.of(wire.AudioEnd) if each.request_id == "a"]
+    assert [each.sentence for each in starts] == [each.sentence for each in ends] == list(range(1, 32))
+    assert {(each.encoding, each.sample_rate) for each in starts} == {(encoding, 16000)}
+    assert sum(each.seconds for each in ends) == pytest.approx(complete.seconds, abs=1e-4)
+    assert complete.seconds == plain.seconds
+    samples, rate = by_ffmpeg(bench.audio_of("a"))
+    if encoding == "mp3":
+        assert 0 <= len(samples) / rate - complete.seconds < 0.2
+    else:
+        assert len(samples) == pytest.approx(complete.seconds * rate, abs=0.1)
+    if encoding == "flac":
+        assert np.array_equal(np.rint(samples * 32768), np.frombuffer(bench.audio_of("plain"), "<i2"))
+    other, rate = by_ffmpeg(bench.audio_of("b"))
+    assert len(other) / rate < 0.3
+
+
+async def test_a_container_ends_when_the_text_does(bench: Bench) -> None:
+    """Fragments: what the encoder held at the last sentence's end comes once the client says that it was the last."""
+    bench.say("config", encoding="flac")
+    bench.say("text", text="One sentence. And ")
+    await bench.until(wire.AudioEnd)
+    before = len(bench.audio_of("request-1"))
+    bench.say("flush")
+    await bench.until(wire.SynthesisComplete)
+    complete = bench.connection.of(wire.SynthesisComplete)[0]
+    assert len(bench.audio_of("request-1")) > before
+    samples, _ = by_ffmpeg(bench.audio_of("request-1"))
+    assert len(samples) == pytest.approx(complete.seconds * 16000, abs=0.1)
+    assert len(samples) == 10 * len("OnesentenceAnd")
+
+
+@pytest.mark.parametrize("encoding", CONTAINERS)
+async def test_a_cancelled_container_plays_as_far_as_it_was_sent(encoding: str) -> None:
+    """`cancelled` tells what can be heard of it; the next request's container is whole."""
+    bench = Bench(ahead_s=1)
+    bench.voice.chunk = 4000
+    bench.engine.start()
+    bench.say("synthesize", text="word " * 5000, request_id="a", encoding=encoding)
+    await eventually(lambda: len(bench.connection.audio) >= 3)
+    waiting = bench.connection.audio[3:]
+    del bench.connection.audio[:3]  # these frames have reached the socket
+    sent = bench.connection.sent
+    heard = [each for each in sent if isinstance(each, bytes)][:3]
+    bench.say("cancel", request_id="a")
+    bench.say("synthesize", text="heard " * 100, request_id="b", encoding=encoding)
+    complete = (await bench.until(wire.SynthesisComplete))[0]
+    cancelled = bench.connection.of(wire.Cancelled)[0]
+    samples, rate = by_ffmpeg(b"".join(heard))
+    late = 1105 / 16000 if encoding == "mp3" else 0
+    assert len(samples) / rate - late == pytest.approx(cancelled.seconds_sent, abs=1e-3)
+    assert not any(each in [data for _, data, _ in waiting] for each in sent[sent.index(cancelled) :])
+    samples, rate = by_ffmpeg(bench.audio_of("b"))
+    assert len(samples) / rate == pytest.approx(complete.seconds, abs=0.2 if encoding == "mp3" else 1e-4)
+    bench.say("close")
+    done = (await bench.until(wire.Done))[0]
+    assert done.audio_seconds == pytest.approx(cancelled.seconds_sent + complete.seconds, abs=1e-5)
+    bench.engine.stop()
+
+
+async def test_an_encoder_that_fails_is_told_and_closes_the_stream(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`internal` with the request's id, and no `synthesis_complete`."""
+    monkeypatch.setattr(ContainerEncoder, "_open", lambda self: 1 / 0)
+    bench.say("synthesize", text="oops", request_id="a", encoding="opus")
+    await eventually(lambda: bench.connection.closed_with is not None)
+    error = bench.connection.of(Error)[0]
+    assert (error.code, error.request_id, error.recoverable) == ("internal", "a", False)
+
+
+async def test_encoding_leaves_the_event_loop_free_and_ends_with_the_stream(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While an encoder is busy the loop goes on; once the stream is released nothing of it is encoded any more."""
+    go_on, busy = threading.Event(), threading.Event()
+    encoded: list[int] = []
+
+    def slow(self: ContainerEncoder, samples: Any) -> Encoded:
+        encoded.append(0)
+        busy.set()
+        assert threading.current_thread() is not threading.main_thread()
+        go_on.wait(10)
+        return Encoded([Piece(b"x", 0.1)], 0.1)
+
+    monkeypatch.setattr(ContainerEncoder, "encode", slow)
+    bench.say("synthesize", text="word " * 100, encoding="opus")
+    await eventually(busy.is_set)
+    await eventually(lambda: bench.engine.depth() == 0)  # all is rendered; the loop has taken it
+    bench.session.released()
+    go_on.set()
+    await asyncio.get_running_loop().shutdown_default_executor()
+    assert len(encoded) == 1
+    assert not [each for each in bench.connection.sent if isinstance(each, bytes)]
 
 
 async def test_voices_are_listed(bench: Bench) -> None:

@@ -14,18 +14,22 @@ import msgspec
 
 from chorus.asr import BYTES_PER_SAMPLE
 from chorus.captions import webvtt
-from chorus.commands.common import CONTRACT_BROKEN, FAILED, OK, Commands, explain, raw_stdin, warn
+from chorus.commands.common import CONTRACT_BROKEN, FAILED, OK, USAGE, Commands, explain, raw_stdin, warn
 from chorus.connect import TTS_URL
 from chorus.errors import ChorusError, ContractViolation
+from chorus.flac import HEADER_BYTES, with_length
 from chorus.speech import Speech, speak
 from chorus.tasks import from_thread
 from chorus.tts import Audio, Event
 from chorus.wav import Writer
 from chorus.wire import tts as wire
 
-SETTINGS = ("voice", "encoding", "sample_rate", "speed", "speaker", "noise_scale", "noise_w_scale")
+SETTINGS = ("voice", "sample_rate", "speed", "speaker", "noise_scale", "noise_w_scale", "sentence_silence_ms")
 """Settings of the stream that have a flag of their own name."""
-ENCODINGS = ("pcm_s16le", "pcm_f32le", "mulaw", "alaw", "opus", "mp3", "flac")
+PLAIN = tuple(BYTES_PER_SAMPLE)
+ENCODINGS = (*PLAIN, "opus", "mp3", "flac")
+HELD = {".wav": PLAIN, ".opus": ("opus",), ".ogg": ("opus",), ".mp3": ("mp3",), ".flac": ("flac",)}
+"""What a file of that name holds; of any other name, a WAV file or the container that `--encoding` asks for."""
 
 
 def add(commands: Commands) -> None:
@@ -33,12 +37,15 @@ def add(commands: Commands) -> None:
     parser = commands.add_parser(
         "speak",
         help="text to audio",
-        description="Speak a text into a WAV file, or as raw samples into a pipe, while it is still being computed.",
+        description="Speak a text into a file, or as raw samples into a pipe, while it is still being computed.",
         epilog='To the loudspeaker: chorus speak "Hello." --sample-rate 22050 -o - | aplay -q -f S16_LE -r 22050',
     )
     parser.add_argument("text", metavar="TEXT", help="what to say; - for standard input, spoken as it comes")
     parser.add_argument(
-        "-o", "--output", metavar="FILE", help="default speech.wav; - for raw samples on standard output"
+        "-o",
+        "--output",
+        metavar="FILE",
+        help="default speech.wav; .opus, .ogg, .mp3 and .flac are compressed; - for raw samples on standard output",
     )
     parser.add_argument(
         "--words", metavar="FILE", help="when each word is heard: captions (.vtt), else a line of JSON each word"
@@ -48,18 +55,23 @@ def add(commands: Commands) -> None:
     stream.add_argument("--voice", metavar="ID", help="for example en_US-joe-medium")
     stream.add_argument("--speed", type=float, metavar="X", help="0.25 to 4")
     stream.add_argument("--sample-rate", type=int, metavar="HZ", help="8000 to 48000")
-    stream.add_argument("--encoding", choices=ENCODINGS)
+    stream.add_argument("--encoding", choices=ENCODINGS, help="default by the file's name")
     stream.add_argument("--speaker", metavar="ID", help="name or number, of a voice with several")
     stream.add_argument("--noise-scale", type=float, metavar="X", help="variation of the sound, 0 for none")
     stream.add_argument("--noise-w-scale", type=float, metavar="X", help="variation of the rhythm, 0 for none")
+    stream.add_argument("--sentence-silence-ms", type=int, metavar="MS", help="pause between two sentences, 0 to 5000")
     parser.set_defaults(run=run)
 
 
 def run(asked: argparse.Namespace) -> int:
     """Run the command."""
-    encoding = asked.encoding or "pcm_s16le"
-    name = asked.output or ("speech.wav" if encoding in BYTES_PER_SAMPLE else f"speech.{encoding}")
-    settings = {key: getattr(asked, key) for key in SETTINGS}
+    held = HELD.get(Path(asked.output or "").suffix.lower(), ENCODINGS)
+    encoding = asked.encoding or (held[0] if len(held) == 1 else None)
+    if encoding is not None and encoding not in held:
+        warn(f"error: {asked.output} can't hold {encoding}; its name is that of {' or '.join(held)}")
+        return USAGE
+    name = asked.output or ("speech.wav" if encoding is None or encoding in PLAIN else f"speech.{encoding}")
+    settings = {key: getattr(asked, key) for key in SETTINGS} | {"encoding": encoding}
     if asked.words:
         settings["word_timestamps"] = True
     text = _pieces(raw_stdin()) if asked.text == "-" else asked.text
@@ -127,12 +139,22 @@ class _File(_Sink):
         self._name = name
         self._file: BinaryIO | None = None
         self._wav: Writer | None = None
+        self._flac: Audio | None = None
+        """The first frame of a FLAC file, which begins with the header."""
+        self._seconds = 0.0
+
+    def take(self, event: Event) -> None:
+        super().take(event)
+        if isinstance(event, wire.SynthesisComplete):
+            self._seconds = event.seconds
 
     def write(self, audio: Audio) -> None:
         if self._file is None:
             self._file = open(self._name, "wb")  # noqa: SIM115 (`close` does)
             if audio.encoding in BYTES_PER_SAMPLE:
                 self._wav = Writer(self._file, audio.encoding, audio.sample_rate)
+            elif audio.encoding == "flac":
+                self._flac = audio
         (self._wav or self._file).write(audio.data)
 
     def close(self) -> None:
@@ -140,6 +162,10 @@ class _File(_Sink):
             with self._file:
                 if self._wav is not None:
                     self._wav.close()
+                elif self._flac is not None and self._seconds and self._file.seekable():
+                    self._file.seek(0)
+                    samples = round(self._seconds * self._flac.sample_rate)
+                    self._file.write(with_length(self._flac.data[:HEADER_BYTES], samples))
 
 
 async def _pieces(pipe: BinaryIO) -> AsyncIterator[str]:

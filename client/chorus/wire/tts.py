@@ -28,7 +28,7 @@ class Settings(msgspec.Struct, kw_only=True, frozen=True):
     """A voice id of `voice_list`; none for the replica's default."""
     encoding: Encoding = "pcm_s16le"
     sample_rate: Annotated[int, Meta(ge=8000, le=48000)] | None = None
-    """Hz; none for the voice's own."""
+    """Hz; none for the voice's own, or the next higher one that the encoding has."""
     speed: Annotated[float, Meta(ge=0.25, le=4)] = 1.0
     """1 is the voice's own pace, 2 twice as fast."""
     speaker: Annotated[str, Meta(max_length=128)] | int | None = None
@@ -110,6 +110,7 @@ class AudioEnd(msgspec.Struct, tag="audio_end", tag_field="type", kw_only=True):
     request_id: str
     sentence: int
     seconds: float
+    """Of its samples; a compressed sentence's last moment may still be with the encoder."""
 
 
 class SynthesisComplete(msgspec.Struct, tag="synthesis_complete", tag_field="type", kw_only=True):
@@ -126,6 +127,7 @@ class Cancelled(msgspec.Struct, tag="cancelled", tag_field="type", kw_only=True)
 
     request_id: str
     seconds_sent: float
+    """What can be heard of what was sent."""
 
 
 class Voice(msgspec.Struct, kw_only=True):
