@@ -169,13 +169,8 @@ async def test_a_voice_of_any_level_is_made_as_loud_as_others(
     voice: Voice, factor: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A voice that was trained softer or louder speaks at the wanted loudness; chunks stay what the whole is."""
-    trained = voice._run
-
-    def at_another_level(*arguments: Any) -> list[NDArray[np.float32]]:
-        results = trained(*arguments)
-        return results if arguments[1] else [results[0] * np.float32(factor)]
-
-    monkeypatch.setattr(voice, "_run", at_another_level)
+    trained = voice._sound
+    monkeypatch.setattr(voice, "_sound", lambda *arguments: trained(*arguments) * np.float32(factor))
     monkeypatch.setattr(voice, "_gain", None)
     voice.level_to(-21)
     spoken = {}
@@ -347,10 +342,11 @@ async def test_phonemes_are_as_long_as_the_audio(voice: Voice) -> None:
     for text in (*SENTENCES, *WORDS):
         for ids in voice.phonemize(text):
             for manner in (Manner(), Manner(speed=0.6, noise_w_scale=0)):
-                lengths: list[NDArray[np.int64]] = []
-                samples = sum(map(len, voice.render(ids, manner, lengths.append)))
-                assert [len(each) for each in lengths] == [len(ids)]
-                assert lengths[0].sum() == samples
+                utterance = voice.begin(ids, manner)
+                (samples,) = voice.go_on([utterance], utterance.frames)
+                assert utterance.lengths is not None
+                assert len(utterance.lengths) == len(ids)
+                assert utterance.lengths.sum() == len(samples)
 
 
 @pytest.mark.parametrize("settings", [{}, {"speed": 0.7}, {"sample_rate": 8000, "encoding": "mulaw", "speed": 1.6}])

@@ -86,6 +86,7 @@ def loaded(models: Path, voice_id: str) -> Voice:
 def expected(models: Path, voice_id: str, speaker: int = 0) -> bytes:
     """What a voice says, loaded here and rendered alone."""
     voice = loaded(models, voice_id)
+    voice.level_to(TtsSettings().loudness_lufs)
     manner = Manner(speaker=speaker, noise_scale=0, noise_w_scale=0)
     parts = [part for ids in voice.phonemize(TEXT) for part in voice.render(ids, manner)]
     return encode(np.concatenate(parts), "pcm_s16le")
