@@ -20,6 +20,8 @@ BACK_OVERLAP_FRAMES = 1
 """Of these, what its back sees: it reaches no further, and gives the very samples of the whole rendering."""
 MIDDLE_SHARE = 1 / 3
 """Of the work for a frame, what the middle does."""
+JOIN_FRAMES = round(2 * MIDDLE_SHARE * OVERLAP_FRAMES)
+"""Frames whose work each further chunk of a sentence costs."""
 
 
 @dataclass(frozen=True)
@@ -34,12 +36,7 @@ class Chunk:
     @property
     def work(self) -> float:
         """What it costs, in frames that go all the way; those that are only seen go through the middle alone."""
-        return self.end - self.start + overlap_work(self.before + self.after)
-
-
-def overlap_work(frames: int) -> float:
-    """What frames cost that are seen beside a chunk."""
-    return MIDDLE_SHARE * frames
+        return self.end - self.start + MIDDLE_SHARE * (self.before + self.after)
 
 
 def chunk(start: int, size: int, frames: int) -> Chunk:

@@ -17,13 +17,12 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from itertools import accumulate
 from typing import Any, Protocol, cast
 from weakref import WeakKeyDictionary
 
 from serving.audio import Samples
 from serving.worker import Worker
-from tts.chunks import FIRST_FRAMES, LARGEST_FRAMES, OVERLAP_FRAMES, chunk, overlap_work, steady_size, without_crumbs
+from tts.chunks import FIRST_FRAMES, JOIN_FRAMES, LARGEST_FRAMES, chunk, steady_size, without_crumbs
 from tts.metrics import TtsMetrics
 from tts.outlook import NEXT_FRAMES, SPARE_S, Job, Piece, jobs, lateness
 from tts.pace import Pace
@@ -42,11 +41,13 @@ LATER_SIZES = (LARGEST_FRAMES, 192, NEXT_FRAMES)
 """Frames of a later one; the largest for which there is time."""
 MOST_SHARE = 0.95
 """Of the machine, for texts of which the end is not in sight: they would never leave the time to catch up."""
+IN_NEED_SIZES = (NEXT_FRAMES, 2 * FIRST_FRAMES, FIRST_FRAMES)
+"""Frames for a listener who would run dry before a larger chunk is there, as after a very short sentence."""
 SENTENCE_CHARACTERS = 120
 """Of a text whose first sound is foreseen: where its first sentence ends is not known yet."""
 TOLERANCE_S = 0.001
 BISECTIONS = 8
-"""Of what everything that waits would take, to find when a first sound can be made."""
+"""Of what everything that is known would take, to find when a first sound can be made."""
 
 
 class Speaker(Protocol):
@@ -119,6 +120,8 @@ class ListenerStream:
         self.sentences: deque[Sentence] = deque()
         self.plays_until = 0.0
         """Monotonic second at which everything rendered so far has been played."""
+        self.first_sound = 0.0
+        """When one was foreseen for what was asked for last in silence, monotonic."""
         self.speaks: object = None
         """Owner of what was rendered last."""
         self.spoken = 0.0
@@ -214,15 +217,19 @@ class Engine(Worker):
             if not self._waiting:
                 return 0.0  # it takes what it takes; to come later would not help
             now = self._clock()
-            newcomer = self._expected(voice, min(characters, SENTENCE_CHARACTERS), speed)
+            first = min(characters, SENTENCE_CHARACTERS)
+            newcomer = [self._expected(voice, each, speed) for each in (first, characters - first) if each]
+            if not newcomer:
+                return 0.0
             if stream.plays_until > now:
                 ready = stream.plays_until + sum(piece.seconds for piece in self._pieces(stream))
                 before = sum(cost for due, cost in self._known_jobs(now) if due <= ready)
-                return max(0.0, now + before / self._workers + newcomer.first_cost() - ready)
+                return max(0.0, now + before / self._workers + newcomer[0].first_cost() - ready)
             if stream.sentences:
                 return 0.0  # it was accepted to wait for what is asked for already; this only follows it
-            waiting = [*map(self._pieces, self._waiting_for_first_sound()), [newcomer]]
-            return _first_sound_after(waiting, self._known_jobs(now), now, self._workers)
+            span = self._first_sound_after(newcomer, now)
+            stream.first_sound = now + span
+            return span
 
     def _work(self) -> None:
         while True:
@@ -298,17 +305,17 @@ class Engine(Worker):
             return None
         known = self._known_jobs(now)
         for size in sorted((each for each in FIRST_SIZES if each <= enough), reverse=True):
-            if lateness([*_jobs_from_now(pieces, now, size), *known], now, self._workers) <= 0:
+            own = _jobs_from_now(pieces, now, size)
+            unavoidable = max(0.0, lateness(own, now, self._workers))  # a short sentence before a long one
+            if lateness([*own, *known], now, self._workers) <= unavoidable:
                 return size
         return None
 
     def _later_size(self, stream: ListenerStream, now: float) -> int:
         """The most frames for which there is time until this listener, or another one, runs out of audio."""
         pieces = self._pieces(stream)
-        affordable = int(
-            LONGEST_CALL_S * self._workers / pieces[0].pace.chunk_s.value - overlap_work(2 * OVERLAP_FRAMES)
-        )
-        most = max(LATER_SIZES[-1], min(int(affordable), LATER_SIZES[0]))
+        affordable = int(LONGEST_CALL_S * self._workers / pieces[0].pace.chunk_s.value) - JOIN_FRAMES
+        most = max(LATER_SIZES[-1], min(affordable, LATER_SIZES[0]))
         if self._max_batch == 1:  # in equal parts; batches need chunks of equal sizes instead
             left = pieces[0].frames - pieces[0].done
             most = math.ceil(left / math.ceil(left / most))
@@ -316,7 +323,8 @@ class Engine(Worker):
         for size in (most, *(each for each in LATER_SIZES if each < most)):
             if lateness([*jobs(pieces, now, stream.plays_until, size), *known], now, self._workers) <= 0:
                 return size
-        return min(most, NEXT_FRAMES)
+        in_time = (size for size in IN_NEED_SIZES if now + pieces[0].first_cost(size) <= stream.plays_until)
+        return next(in_time, NEXT_FRAMES)
 
     def _share(self, stream: ListenerStream) -> float:
         """Of the machine, that a listener needs for a text of which the end is not in sight."""
@@ -348,6 +356,32 @@ class Engine(Worker):
     def _expected(self, voice: Speaker, characters: float, speed: float) -> Piece:
         pace = self._pace(voice)
         return Piece(pace, characters, max(1, round(characters * pace.frames.value / speed)))
+
+    def _first_sound_after(self, newcomer: list[Piece], now: float) -> float:
+        """Seconds until a newcomer's can be made: the least with which nobody who came before is later than without.
+
+        Those who wait have theirs when it was foreseen, or as soon as can be.
+        """
+        known, before = self._known_jobs(now), now
+        for stream in self._waiting_for_first_sound():
+            pieces = self._pieces(stream)
+            before = max(stream.first_sound, before + pieces[0].first_cost() / self._workers)
+            known += _jobs_from_first_sound(pieces, now, before)
+        unavoidable = max(0.0, lateness(known, now, self._workers))
+
+        def enough(span: float) -> bool:
+            own = _jobs_from_first_sound(newcomer, now, now + span)
+            return lateness([*known, *own], now, self._workers) <= unavoidable + TOLERANCE_S
+
+        first = newcomer[0].first_cost()
+        least = max(first, before - now + first / self._workers)
+        if enough(least):
+            return least
+        most = least + sum(cost for _, cost in known) / self._workers
+        for _ in range(BISECTIONS):
+            middle = (least + most) / 2
+            least, most = (least, middle) if enough(middle) else (middle, most)
+        return most
 
     # Rendering
 
@@ -450,30 +484,3 @@ def _jobs_from_first_sound(pieces: list[Piece], now: float, first_sound: float, 
 def _jobs_from_now(pieces: list[Piece], now: float, size: int = FIRST_FRAMES) -> list[Job]:
     """What is to be made for who hears a first sound as soon as can be."""
     return _jobs_from_first_sound(pieces, now, now + pieces[0].first_cost(size), size)
-
-
-def _first_sound_after(waiting: list[list[Piece]], known: list[Job], now: float, workers: int) -> float:
-    """Seconds until the last of those who wait has its first sound, beside the known jobs of those who listen.
-
-    It is the least in which everybody's can be made, one after the other, while nobody is later than without them.
-    """
-    firsts = list(accumulate(pieces[0].first_cost() / workers for pieces in waiting))
-    unavoidable = max(0.0, lateness(known, now, workers))
-
-    def enough(span: float) -> bool:
-        new = [
-            job
-            for pieces, before in zip(waiting, firsts, strict=True)
-            for job in _jobs_from_first_sound(pieces, now, now + span * before / firsts[-1])
-        ]
-        return lateness([*known, *new], now, workers) <= unavoidable + TOLERANCE_S
-
-    least = max(firsts[-1], waiting[-1][0].first_cost())
-    if enough(least):
-        return least
-    most = least + sum(cost for _, cost in known)
-    most += sum(piece.full_cost for pieces in waiting for piece in pieces)
-    for _ in range(BISECTIONS):
-        middle = (least + most) / 2
-        least, most = (least, middle) if enough(middle) else (middle, most)
-    return most

@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from tts.chunks import FIRST_FRAMES, LARGEST_FRAMES, OVERLAP_FRAMES, chunk, overlap_work
+from tts.chunks import FIRST_FRAMES, JOIN_FRAMES, chunk, without_crumbs
 from tts.pace import Pace
 
 SPARE_S = 0.05
 """How long before a listener runs dry the next chunk is to be ready: costs vary, and it has a way to go."""
 PIECEWISE_S = 10.0
-"""How far ahead every chunk is looked at; of a sentence that reaches further, the rest is looked at as one."""
+"""How far ahead every chunk is looked at; what comes later is looked at in ever longer stretches."""
 
 NEXT_FRAMES = 96
 """Of a chunk for somebody who listens already, where time is short: smaller ones spend half of it on their overlaps."""
@@ -50,11 +50,14 @@ class Piece:
         """Seconds of computing for these frames in one chunk."""
         return chunk(start, size, self.frames).work * self.pace.chunk_s.value
 
+    def joins_cost(self, frames: int) -> float:
+        """Seconds of computing that so many frames cost more in chunks than in one."""
+        return (frames - 1) // NEXT_FRAMES * JOIN_FRAMES * self.pace.chunk_s.value
+
     @property
     def full_cost(self) -> float:
         """Seconds of computing for all of it, in chunks as they are where time is short."""
-        joins = (self.frames - 1) // NEXT_FRAMES
-        return self.front_cost + (self.frames + overlap_work(2 * OVERLAP_FRAMES) * joins) * self.pace.chunk_s.value
+        return self.front_cost + self.frames * self.pace.chunk_s.value + self.joins_cost(self.frames)
 
     def first_cost(self, size: int = FIRST_FRAMES) -> float:
         """Seconds of computing until its next sound is there."""
@@ -62,21 +65,24 @@ class Piece:
 
 
 def jobs(pieces: Iterable[Piece], now: float, plays_until: float, first: int = NEXT_FRAMES) -> Iterator[Job]:
-    """What is to be made for a listener who has audio until then: `first` frames, then chunks that double."""
+    """What is to be made for a listener who has audio until then: `first` frames, then as where time is short.
+
+    Whatever of it has been done, the rest is what it was: so what was foreseen to be in time stays so.
+    """
     size = first
     for piece in pieces:
         cost, start, frame_s = piece.front_cost, piece.done, piece.pace.frame_s.value
         while (left := piece.frames - start) > 0:
             if plays_until > now + PIECEWISE_S:
-                cost += piece.cost(start, left)
+                taken = without_crumbs(max(NEXT_FRAMES, int((plays_until - now) / 2 / frame_s)), left)
+                cost += piece.joins_cost(taken)
                 # Due when the last of it is: whatever comes before that is a part of it, at about the same pace.
-                yield plays_until + max(0, left - LARGEST_FRAMES) * frame_s - SPARE_S, cost
-                plays_until += left * frame_s
-                break
-            taken = min(size, left)
-            yield plays_until - SPARE_S, cost + piece.cost(start, taken)
+                due = plays_until + max(0, taken - NEXT_FRAMES) * frame_s
+            else:
+                taken, due = without_crumbs(size, left), plays_until
+            yield due - SPARE_S, cost + piece.cost(start, taken)
             plays_until += taken * frame_s
-            start, cost, size = start + taken, 0.0, min(max(2 * size, NEXT_FRAMES), LARGEST_FRAMES)
+            start, cost, size = start + taken, 0.0, NEXT_FRAMES
 
 
 def lateness(all_jobs: Iterable[Job], now: float, workers: int) -> float:

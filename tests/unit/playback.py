@@ -133,7 +133,7 @@ class World:
 
     def ask(self, listener: Listener) -> None:
         """Queue its sentences, unless it would wait for too long."""
-        listener.foreseen = self.engine.wait(listener.stream, self.voice, len(listener.sentences[0]), 1.0)
+        listener.foreseen = self.engine.wait(listener.stream, self.voice, sum(map(len, listener.sentences)), 1.0)
         if self.max_wait_s is not None and listener.foreseen > self.max_wait_s:
             listener.refused = listener.foreseen
             return
