@@ -35,6 +35,8 @@ MOST_SENTENCES = 4
 """Sentences of one stream that may wait in the engine; the rest of its text waits with the session."""
 LONGEST_CALL_S = 0.12
 """No chunk is to take longer for each of the workers: nothing can interrupt it, and who comes waits for one of them."""
+LONELY_FRAMES = 16
+"""Of a first chunk where nobody else listens or waits: 0.19 s, 5 ms sooner than `FIRST_FRAMES`."""
 FIRST_SIZES = (FIRST_FRAMES, 2 * FIRST_FRAMES, 4 * FIRST_FRAMES)
 """Frames of a first chunk; the more listeners wait for theirs, the longer each must last."""
 LATER_SIZES = (LARGEST_FRAMES, 192, NEXT_FRAMES)
@@ -294,6 +296,8 @@ class Engine(Worker):
 
         So many that they sound until the others who wait have had their turn, if there is time for that. None: later.
         """
+        if alone and len(waiting) == 1:
+            return LONELY_FRAMES
         pieces = self._pieces(waiting[0])
         frame_s = pieces[0].pace.frame_s.value
         others = sum(self._pieces(each)[0].first_cost() for each in waiting[1:]) / self._workers
