@@ -1,0 +1,1 @@
+"""The load test: simulated people who speak to the stack, listen to it, and check every answer."""
