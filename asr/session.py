@@ -197,6 +197,10 @@ class AsrSession:
             raise UnsupportedAudio(f"{error}; the frame was dropped") from None
         self._hear(samples)
 
+    def owes(self) -> bool:
+        """Whether finals, or answers to what was asked, are still to come."""
+        return bool(self._ended or self._waiting)
+
     def drain(self) -> None:
         """Finish the utterance that is open, if any, then close with 1012."""
         self._draining = True

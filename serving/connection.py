@@ -25,6 +25,8 @@ SLOW_READER_GRACE_S = 5.0
 """How long a reader that was too slow may take to read why its stream ends."""
 CLOSE_HANDSHAKE_S = 15.0
 """How long a peer may take to answer the close frame, what is still in its socket's buffer included."""
+IDLE_CHECKS = 10
+"""How often within the idle timeout a stream is asked whether its client only listens."""
 PEER_CHECK_S = 0.5
 """How often a stream that is not being read is asked whether its client has left."""
 
@@ -43,6 +45,9 @@ class Session(Protocol):
 
     def receive_audio(self, data: bytes) -> None:
         """Take a binary frame. Raises `StreamError` for a mistake of the client."""
+
+    def owes(self) -> bool:
+        """Whether something that was accepted is still to come: a client that waits for it is not idle."""
 
     def drain(self) -> None:
         """The replica goes away: finish what was accepted, then close with 1012."""
@@ -125,7 +130,7 @@ class Connection:
             session.start()
             async with asyncio.TaskGroup() as tasks:
                 reader = tasks.create_task(self._read(session), name=f"reader {self.id}")
-                idle = tasks.create_task(self._watch_idle(), name=f"idle {self.id}")
+                idle = tasks.create_task(self._watch_idle(session), name=f"idle {self.id}")
                 writer = tasks.create_task(self._write(), name=f"writer {self.id}")
                 # Whichever of the two ends first ends the stream.
                 await asyncio.wait((reader, writer), return_when=asyncio.FIRST_COMPLETED)
@@ -211,9 +216,11 @@ class Connection:
                     self._abort_in(0)
                     return
 
-    async def _watch_idle(self) -> None:
+    async def _watch_idle(self, session: Session) -> None:
         while (left := self._last_heard + self._idle_timeout_s - time.monotonic()) > 0:
-            await asyncio.sleep(left)
+            await asyncio.sleep(min(left, self._idle_timeout_s / IDLE_CHECKS))
+            if session.owes():
+                self._last_heard = time.monotonic()
         self.fail(IdleTimeout(f"no message for {self._idle_timeout_s:g} s"))
 
     def _abort_in(self, seconds: float) -> None:

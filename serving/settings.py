@@ -33,7 +33,7 @@ class ServiceSettings(BaseSettings):
     outbox_bytes: int = Field(default=2 * 1024 * 1024, ge=65536)
     """Bytes that may wait for one slow reader before its stream is closed with `too_slow`."""
     idle_timeout_s: float = Field(default=300, gt=0)
-    """Seconds without a message of the client after which its stream ends."""
+    """Seconds without a message of the client, nor anything that it waits for, after which its stream ends."""
     drain_s: float = Field(default=60, ge=0)
     """Seconds that running streams get to finish after SIGTERM; less than the container's stop_grace_period."""
     stuck_s: float = Field(default=30, gt=0)

@@ -165,6 +165,10 @@ class TtsSession:
         """This service takes no audio. Raises `BadMessage`."""
         raise BadMessage(f"a binary frame of {len(data)} bytes: synthesis takes JSON text messages only")
 
+    def owes(self) -> bool:
+        """Whether there is something to speak: not where a text is open of which all that is whole has been spoken."""
+        return any(request.whole or request.in_engine for request in self._requests.values())
+
     def drain(self) -> None:
         """Speak what was accepted, then close with 1012."""
         self._draining = True

@@ -164,6 +164,7 @@ class EchoSession:
     def __init__(self, connection: Connection, ended: list[str]) -> None:
         self.connection = connection
         self.ended = ended
+        self.working = False
 
     def start(self) -> None:
         self.connection.send(Ready(connection_id=self.connection.id, instance="test", service="asr", settings={}))
@@ -180,10 +181,15 @@ class EchoSession:
                 self.connection.send_audio(bytes(65536), owner=self, seconds=1)
         if text == "pause":
             self.connection.read_on(False)
+        if text == "work":
+            self.working = True
         self.connection.send(Error(code="internal", message=f"echo {text}", recoverable=True))
 
     def receive_audio(self, data: bytes) -> None:
         self.connection.send_audio(data, owner=self, seconds=1)
+
+    def owes(self) -> bool:
+        return self.working
 
     def drain(self) -> None:
         self.connection.close(CloseCode.GOING_AWAY)

@@ -188,6 +188,18 @@ async def test_a_silent_client_is_sent_away() -> None:
         assert closed.value.rcvd.code == 1008
 
 
+async def test_a_client_that_waits_for_its_answer_is_not_idle() -> None:
+    """What was accepted is delivered however long that takes; the idle time counts from then on."""
+    async with running(EchoService(idle_timeout_s=0.2)) as replica, await open_stream(replica) as stream:
+        await stream.send("work")
+        await stream.recv()
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(stream.recv(), 0.8)
+        (session,) = replica.streams.sessions.values()
+        session.working = False
+        assert json.loads(await stream.recv())["code"] == "idle_timeout"
+
+
 async def test_a_peer_that_is_not_read_is_not_taken_for_dead(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its answers to pings lie behind what it sent before them: nothing of it is lost once it is read on."""
     monkeypatch.setattr("serving.listener.PING_S", 0.02)

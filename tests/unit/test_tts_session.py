@@ -604,3 +604,14 @@ async def test_a_voice_that_cannot_time_words_says_so(bench: Bench) -> None:
     assert "word_timestamps" in bench.connection.of(Error)[0].message
     bench.say("synthesize", text="Hello")
     await bench.until(wire.SynthesisComplete)
+
+
+async def test_a_stream_owes_what_it_accepted_until_that_is_spoken(bench: Bench) -> None:
+    """Its client may be silent as long as it listens; an open text of which nothing is whole keeps nobody."""
+    assert not bench.session.owes()
+    bench.say("text", text="No end of a sentence yet")
+    assert not bench.session.owes()
+    bench.say("flush")
+    assert bench.session.owes()
+    await bench.until(wire.SynthesisComplete)
+    assert not bench.session.owes()
