@@ -37,6 +37,10 @@ LONGEST_CALL_S = 0.12
 """No chunk is to take longer for each of the workers: nothing can interrupt it, and who comes waits for one of them."""
 LONELY_FRAMES = 16
 """Of a first chunk where nobody else listens or waits: 0.19 s, 5 ms sooner than `FIRST_FRAMES`."""
+HASTE_GAIN = 1.5
+"""How many times as long a call takes that is not made in haste, about: 1.4 to 1.6 on two cores."""
+HASTE_S = 0.5
+"""Of audio left, with less of which the only listener is rendered for with every core."""
 FIRST_SIZES = (FIRST_FRAMES, 2 * FIRST_FRAMES, 4 * FIRST_FRAMES)
 """Frames of a first chunk; the more listeners wait for theirs, the longer each must last."""
 LATER_SIZES = (LARGEST_FRAMES, 192, NEXT_FRAMES)
@@ -45,6 +49,8 @@ MOST_SHARE = 0.95
 """Of the machine, for texts of which the end is not in sight: they would never leave the time to catch up."""
 IN_NEED_SIZES = (NEXT_FRAMES, 2 * FIRST_FRAMES, FIRST_FRAMES)
 """Frames for a listener who would run dry before a larger chunk is there, as after a very short sentence."""
+MAY_TAKE = 1.5
+"""How many times as long as expected a chunk for such a listener may take, if that can be had."""
 SENTENCE_CHARACTERS = 120
 """Of a text whose first sound is foreseen: where its first sentence ends is not known yet."""
 TOLERANCE_S = 0.001
@@ -68,10 +74,10 @@ class Speaker(Protocol):
     def timeline(self, text: str) -> Timeline:
         """When the words of a text are heard, given the lengths and the audio of what `phonemize` gives for it."""
 
-    def begin(self, ids: list[int], manner: Manner) -> Utterance:
-        """How long they last: one call of the model."""
+    def begin(self, ids: list[int], manner: Manner, *, hasty: bool) -> Utterance:
+        """How long they last: one call of the model, with every core where it is made in haste."""
 
-    def go_on(self, utterances: list[Utterance], frames: int) -> list[Samples]:
+    def go_on(self, utterances: list[Utterance], frames: int, *, hasty: bool) -> list[Samples]:
         """The next frames of each, which must be alike in what is seen before and after: one call of the model."""
 
 
@@ -111,7 +117,7 @@ class Sentence:
 
     @property
     def steady(self) -> bool:
-        """Whether the client wants the same bytes every time: then chunks must not depend on who else is served."""
+        """Whether the client wants the same bytes every time: then nothing may depend on who else is served."""
         return self.manner.noise_scale == 0 and self.manner.noise_w_scale == 0
 
 
@@ -145,6 +151,8 @@ class Turn:
     """The first of each."""
     frames: int = 0
     """Of each; 0 for the front of the first one's next run."""
+    hasty: bool = False
+    """Whether it is made with every core: nobody else needs one."""
 
 
 class Engine(Worker):
@@ -278,9 +286,9 @@ class Engine(Worker):
     def _turn(self, by_urgency: list[ListenerStream], size: int) -> Turn:
         """The next call for the first of them, with others whose next chunk is alike where batches are wanted."""
         first = by_urgency[0]
-        utterance = first.sentences[0].utterance
+        utterance, hasty = first.sentences[0].utterance, self._hasty(first)
         if utterance is None or not utterance.left:
-            return Turn([first], [first.sentences[0]])
+            return Turn([first], [first.sentences[0]], hasty=hasty)
         if not utterance.divisible:
             frames = utterance.left
         elif first.sentences[0].steady:
@@ -289,7 +297,15 @@ class Engine(Worker):
             frames = without_crumbs(size, utterance.left)
         shape = _shape(first, frames)
         alike = [each for each in by_urgency if _shape(each, frames) == shape][: self._max_batch]
-        return Turn(alike, [each.sentences[0] for each in alike], frames)
+        return Turn(alike, [each.sentences[0] for each in alike], frames, hasty)
+
+    def _hasty(self, stream: ListenerStream) -> bool:
+        """Whether its listener is the only one, and needs something at once."""
+        if self._workers == 1 or len(self._waiting) > 1:
+            return False  # one worker has every core anyhow
+        if stream.sentences[0].steady:
+            return False  # more threads add up in another order: as good, but not the same bytes
+        return stream.silent or stream.plays_until < self._clock() + HASTE_S
 
     def _first_size(self, waiting: list[ListenerStream], now: float, *, alone: bool) -> int | None:
         """Frames with which the first who waits can begin, so that it and everybody who listens goes on without a gap.
@@ -327,8 +343,12 @@ class Engine(Worker):
         for size in (most, *(each for each in LATER_SIZES if each < most)):
             if lateness([*jobs(pieces, now, stream.plays_until, size), *known], now, self._workers) <= 0:
                 return size
-        in_time = (size for size in IN_NEED_SIZES if now + pieces[0].first_cost(size) <= stream.plays_until)
-        return next(in_time, NEXT_FRAMES)
+        until_dry = stream.plays_until - now
+        for reserve in (MAY_TAKE, 1.0):
+            for size in IN_NEED_SIZES:
+                if reserve * pieces[0].first_cost(size) <= until_dry:
+                    return size
+        return NEXT_FRAMES
 
     def _share(self, stream: ListenerStream) -> float:
         """Of the machine, that a listener needs for a text of which the end is not in sight."""
@@ -395,7 +415,7 @@ class Engine(Worker):
             try:
                 if turn.frames:
                     return [*self._render(turn)]
-                self._begin(turn.sentences[0])
+                self._begin(turn.sentences[0], hasty=turn.hasty)
                 return [None]
             except Exception as error:
                 log.exception("a sentence could not be rendered")
@@ -410,7 +430,7 @@ class Engine(Worker):
                     self._hand_over(stream, sentence, outcome)
             self._changed.notify_all()
 
-    def _begin(self, sentence: Sentence) -> None:
+    def _begin(self, sentence: Sentence, *, hasty: bool) -> None:
         """Run the front of a sentence, or of its next run."""
         started = self._clock()
         if sentence.runs is None:
@@ -421,11 +441,11 @@ class Engine(Worker):
             sentence.characters = len(sentence.text) / max(1, len(runs))
             sentence.runs = runs
         if sentence.runs:
-            sentence.utterance = sentence.voice.begin(sentence.runs.popleft(), sentence.manner)
+            sentence.utterance = sentence.voice.begin(sentence.runs.popleft(), sentence.manner, hasty=hasty)
             if sentence.timeline is not None and sentence.utterance.lengths is not None:
                 sentence.timeline.expect(sentence.utterance.lengths)
             spent, pace = self._clock() - started, self._pace(sentence.voice)
-            pace.learn_front(spent, sentence.characters)
+            pace.learn_front(spent * (HASTE_GAIN if hasty else 1), sentence.characters)
             pace.frames.learn(sentence.utterance.frames * sentence.manner.speed, sentence.characters)
             self._metrics.front.observe(spent)
 
@@ -434,10 +454,10 @@ class Engine(Worker):
         started, first = self._clock(), turn.sentences[0]
         utterances = [cast(Utterance, sentence.utterance) for sentence in turn.sentences]
         work = chunk(utterances[0].done, turn.frames, utterances[0].frames).work
-        rendered = first.voice.go_on(utterances, turn.frames)
+        rendered = first.voice.go_on(utterances, turn.frames, hasty=turn.hasty)
         spent, seconds = self._clock() - started, sum(map(len, rendered)) / first.voice.sample_rate
         pace = self._pace(first.voice)
-        pace.chunk_s.learn(spent, work * len(rendered))
+        pace.chunk_s.learn(spent * (HASTE_GAIN if turn.hasty else 1), work * len(rendered))
         pace.frame_s.learn(seconds, turn.frames * len(rendered))
         self._metrics.rendered_batch(spent, seconds, len(rendered))
         return rendered

@@ -30,6 +30,8 @@ LONGEST_S = 120
 """For a split, of which the child process has enough on a machine that is fully busy."""
 NICE = 5
 """A quarter of a core beside others who want all of it: better a late voice than gaps in those that play."""
+SMALL_BYTES = 1024
+"""Tensors up to that stay in the graph."""
 FRONT = "front.onnx"
 MIDDLE = "middle.onnx"
 BACK = "back.onnx"
@@ -64,6 +66,8 @@ class NoCut(ValueError):
 
 def split_voice(voice: Path, folder: Path) -> Parts:
     """Write `front.onnx`, `middle.onnx`, `back.onnx` of a voice, or `whole.onnx` where it can't be cut. Blocks.
+
+    Beside each lie its weights; sessions go on when the folder is removed.
 
     The durations, if any, are an output of the front, or of the whole.
     """
@@ -145,6 +149,14 @@ def give_way() -> None:
         Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")
 
 
+def _save(model: Any, path: Path) -> None:
+    """Weights apart from the graph: sessions map them into memory, and those of the same file share them."""
+    import onnx
+
+    weights = f"{path.name}.weights"
+    onnx.save(model, str(path), save_as_external_data=True, location=weights, size_threshold=SMALL_BYTES)
+
+
 def main(voice: str, folder: str) -> None:
     """Split one voice and print its parts."""
     import onnx
@@ -163,7 +175,7 @@ def main(voice: str, folder: str) -> None:
     except NoCut:
         del model.graph.output[1:]
         model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in timed)
-        onnx.save(model, str(whole))
+        _save(model, whole)
         print(json.dumps({"cut": None, "durations": durations}))
         return
     whole.unlink()
@@ -177,7 +189,7 @@ def main(voice: str, folder: str) -> None:
     )
     extractor = onnx.utils.Extractor(model)
     for name, given, wanted in parts:
-        onnx.save(extractor.extract_model(given, wanted), str(Path(folder) / name))
+        _save(extractor.extract_model(given, wanted), Path(folder) / name)
     print(json.dumps(asdict(Parts(cut, durations))))
 
 

@@ -15,9 +15,9 @@ from msgspec import Meta
 
 PREFIX = "piper-"
 """In front of a voice's id, in the name of its folder."""
-MEMORY_PER_FILE = 1.25
-"""Of a loaded voice, by the size of its ONNX file: 72 to 78 MiB for 60 (en_US-joe-medium). What a voice needs while it
-speaks is shared by all, and not in it."""
+MEMORY_PER_FILE = 1.45
+"""Of a loaded voice, by the size of its ONNX file: 88 MiB for 60 (en_US-joe-medium). What a voice needs while it speaks
+is shared by all, and not in it."""
 MOST_DESCRIPTION_BYTES = 1024 * 1024
 """Of a voice's JSON; real ones have 5 to 60 kB."""
 MOST_SPEAKERS = 10_000

@@ -26,6 +26,8 @@ from tts.voices import Voices
 
 log = logging.getLogger(__name__)
 
+MOST_HASTY_THREADS = 4
+"""Of a call for the only listener; the operators are too small for more."""
 LOOK_EVERY_S = 2.0
 """Between two looks for voices that were installed meanwhile."""
 
@@ -33,7 +35,8 @@ LOOK_EVERY_S = 2.0
 def load_voice(card: VoiceCard, settings: TtsSettings) -> Speaker:
     """A real voice, warmed up. Blocks."""
     threads = max(1, settings.cores // settings.resolved_workers)
-    voice = Voice(card.folder, card.id, device=settings.device, threads=threads)
+    hasty_threads = min(settings.cores, MOST_HASTY_THREADS) if settings.device == "cpu" else threads
+    voice = Voice(card.folder, card.id, device=settings.device, threads=threads, hasty_threads=hasty_threads)
     voice.warm_up()
     if settings.loudness_lufs:
         voice.level_to(settings.loudness_lufs)

@@ -80,11 +80,29 @@ class Utterance:
         return self.frames - self.done
 
 
+@dataclass(frozen=True)
+class Sessions:
+    """The parts of a voice, ready to run."""
+
+    parts: dict[str, onnxruntime.InferenceSession]
+    """By the file that they were loaded from: `tts.graph.WHOLE` alone, or the other three."""
+
+    def run(
+        self, part: str, outputs: list[str] | None, inputs: dict[str, npt.NDArray[Any]]
+    ) -> list[npt.NDArray[np.float32]]:
+        """The outputs of one call."""
+        results: list[npt.NDArray[np.float32]] = self.parts[part].run(outputs, inputs)
+        return results
+
+
 class Voice:
     """A loaded voice; any thread may use it."""
 
-    def __init__(self, model_dir: Path, voice_id: str, *, device: str, threads: int) -> None:
-        """Load `<voice_id>.onnx` and its JSON. Raises `OSError`, `ValueError` or ONNX Runtime's errors."""
+    def __init__(self, model_dir: Path, voice_id: str, *, device: str, threads: int, hasty_threads: int = 1) -> None:
+        """Load `<voice_id>.onnx` and its JSON. Raises `OSError`, `ValueError` or ONNX Runtime's errors.
+
+        `hasty_threads` work for calls that are made in haste; more than `threads` cost 20 MB.
+        """
         self.id = voice_id
         onnx_file = model_dir / f"{voice_id}.onnx"
         described = json.loads((model_dir / f"{voice_id}.onnx.json").read_text(encoding="utf-8"))
@@ -97,12 +115,13 @@ class Voice:
             parts = split_voice(onnx_file, Path(folder))
             self._cut = parts.cut
             self._timed = [] if parts.durations is None else [parts.durations]
-            if self._cut is None:
-                self._whole = _session(Path(folder) / WHOLE, device, threads)
-            else:
-                self._front = _session(Path(folder) / FRONT, device, threads)
-                self._middle = _session(Path(folder) / MIDDLE, device, threads)
-                self._back = _session(Path(folder) / BACK, device, threads)
+            names = (WHOLE,) if self._cut is None else (FRONT, MIDDLE, BACK)
+
+            def sessions(threads: int) -> Sessions:
+                return Sessions({name: _session(Path(folder) / name, device, threads) for name in names})
+
+            self._usual = sessions(threads)
+            self._hasty = sessions(hasty_threads) if hasty_threads > threads else self._usual
         self._plan = plan
         self._kept_sounds = lru_cache(_WORDS_KEPT)(partial(_sounds_alone, self._phonemizer, self._language))
         self._gain: float | None = None
@@ -122,7 +141,8 @@ class Voice:
             if (found := _snr_db(at_once, joined)) < FAITHFUL_DB:
                 log.warning("voice %s is rendered whole: its chunks differ from it (%.0f dB SNR)", self.id, found)
                 self._plan = whole
-                return
+            hurried = self.begin(ids, even, hasty=True)
+            self.go_on([hurried], hurried.frames, hasty=True)
 
     def level_to(self, lufs: float) -> None:
         """Be as loud as that from now on, whatever is said: one gain for the voice, measured on its first speaker."""
@@ -154,21 +174,25 @@ class Voice:
         for each in (self._plan if utterance.divisible else whole)(utterance.frames):
             yield self.go_on([utterance], each.end - each.start)[0]
 
-    def begin(self, ids: list[int], manner: Manner) -> Utterance:
-        """Encode phonemes and decide how long each lasts: one call of the model."""
+    def begin(self, ids: list[int], manner: Manner, *, hasty: bool = False) -> Utterance:
+        """Encode phonemes and decide how long each lasts: one call of the model.
+
+        In haste it is over sooner, at the price of more processor time: for a machine that has nothing else to do.
+        """
+        sessions = self._hasty if hasty else self._usual
         if self._cut is None:
-            sound, *durations = self._run(self._whole, None, self._front_inputs(ids, manner))
+            sound, *durations = sessions.run(WHOLE, None, self._front_inputs(ids, manner))
             audio = sound.reshape(-1)
             frames = max(1, len(audio) // self._config.hop_length)
             return Utterance(frames, {}, divisible=False, audio=audio, lengths=self._lengths(durations))
         names = [self._cut.latent, *self._cut.others]
-        tensors = self._run(self._front, names + self._timed, self._front_inputs(ids, manner))
+        tensors = sessions.run(FRONT, names + self._timed, self._front_inputs(ids, manner))
         given, durations = dict(zip(names, tensors, strict=False)), tensors[len(names) :]
         frames = given[self._cut.latent].shape[-1]
         return Utterance(frames, given, divisible=self._plan is not whole, lengths=self._lengths(durations))
 
-    def go_on(self, utterances: list[Utterance], frames: int) -> list[Samples]:
-        """The next frames of each as audio, float in [-1, 1]: one call of the model.
+    def go_on(self, utterances: list[Utterance], frames: int, *, hasty: bool = False) -> list[Samples]:
+        """The next frames of each as audio, float in [-1, 1]: one call of the model, in haste as `begin`'s.
 
         Those that are rendered together must have the same number of frames before and after these to be seen.
         """
@@ -180,18 +204,19 @@ class Voice:
             for utterance, part in zip(utterances, chunks, strict=True)
         ]
         batch = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-        rows = self._sound(batch, chunks[0], self._cut).reshape(len(parts), -1)
+        rows = self._sound(batch, chunks[0], self._cut, self._hasty if hasty else self._usual).reshape(len(parts), -1)
         for utterance, part in zip(utterances, chunks, strict=True):
             utterance.done = part.end
         return [self._levelled(row) for row in rows]
 
-    def _sound(self, seen: dict[str, npt.NDArray[Any]], part: Chunk, cut: Cut) -> Samples:
+    @staticmethod
+    def _sound(seen: dict[str, npt.NDArray[Any]], part: Chunk, cut: Cut, sessions: Sessions) -> Samples:
         """The audio of chunks that are alike, from what the front gave of all frames that they see."""
         before, after = min(BACK_OVERLAP_FRAMES, part.before), min(BACK_OVERLAP_FRAMES, part.after)
         size = part.end - part.start
-        features = self._run(self._middle, None, seen)[0]
+        features = sessions.run(MIDDLE, None, seen)[0]
         features = _inner(features, part.before - before, before + size + after, part.after - after)
-        return _inner(self._run(self._back, None, {cut.features: features})[0], before, size, after)
+        return _inner(sessions.run(BACK, None, {cut.features: features})[0], before, size, after)
 
     def _at_once(self, utterance: Utterance) -> Samples:
         assert utterance.audio is not None
@@ -239,13 +264,6 @@ class Voice:
         if config.num_speakers > 1:
             inputs["sid"] = np.array([manner.speaker], np.int64)
         return inputs
-
-    @staticmethod
-    def _run(
-        session: onnxruntime.InferenceSession, outputs: list[str] | None, inputs: dict[str, npt.NDArray[Any]]
-    ) -> list[npt.NDArray[np.float32]]:
-        results: list[npt.NDArray[np.float32]] = session.run(outputs, inputs)
-        return results
 
 
 def _sounds_alone(phonemizer: PiperVoice, language: str, text: str) -> tuple[str, ...]:

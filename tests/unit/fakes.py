@@ -141,14 +141,14 @@ class RampVoice:
         placed = place(((word, word) for word in text.split()), [text], symbols)
         return Timeline(placed, [ids], self.sample_rate)
 
-    def begin(self, ids: list[int], manner: Manner) -> Utterance:
+    def begin(self, ids: list[int], manner: Manner, *, hasty: bool = False) -> Utterance:
         if self.broken:
             raise RuntimeError("broken on purpose")
         length = round(10 / manner.speed)
         audio = np.repeat(np.array(ids, np.float32) / 1000, length)
         return Utterance(len(audio) // self.hop, {}, audio=audio, lengths=np.full(len(ids), length, np.int64))
 
-    def go_on(self, utterances: list[Utterance], frames: int) -> list[Samples]:
+    def go_on(self, utterances: list[Utterance], frames: int, *, hasty: bool = False) -> list[Samples]:
         rendered = []
         for each in utterances:
             assert each.audio is not None

@@ -12,7 +12,7 @@ from prometheus_client import CollectorRegistry
 
 from serving.audio import Samples
 from tts.chunks import chunk
-from tts.engine import Engine, ListenerStream, Sentence, Turn
+from tts.engine import HASTE_GAIN, Engine, ListenerStream, Sentence, Turn
 from tts.metrics import TtsMetrics
 from tts.pace import FRONT_EXTRA
 from tts.voice import Manner, Utterance
@@ -47,16 +47,16 @@ class CostlyVoice:
     def phonemize(self, text: str) -> list[list[int]]:
         return [[ord(each) for each in text]] if text.strip() else []
 
-    def begin(self, ids: list[int], manner: Manner) -> Utterance:
-        self.clock.now += (len(ids) + FRONT_EXTRA) * self.front_s
+    def begin(self, ids: list[int], manner: Manner, *, hasty: bool = False) -> Utterance:
+        self.clock.now += (len(ids) + FRONT_EXTRA) * self.front_s / (HASTE_GAIN if hasty else 1)
         self.calls.append(("front", len(ids)))
         return Utterance(round(len(ids) * FRAMES_PER_CHARACTER / manner.speed), {})
 
-    def go_on(self, utterances: list[Utterance], frames: int) -> list[Samples]:
+    def go_on(self, utterances: list[Utterance], frames: int, *, hasty: bool = False) -> list[Samples]:
         rendered = []
         for each in utterances:
             part = chunk(each.done, frames, each.frames)
-            self.clock.now += part.work * self.chunk_s
+            self.clock.now += part.work * self.chunk_s / (HASTE_GAIN if hasty else 1)
             each.done = part.end
             rendered.append(np.zeros((part.end - part.start) * SAMPLES_PER_FRAME, np.float32))
         self.calls.append(("back", frames))

@@ -477,7 +477,7 @@ def test_chunks_that_are_alike_go_into_one_call() -> None:
     world = practised(max_batch=4)
     people = [listening(world, 3 + number / 100) for number in range(6)]
     for each in people:
-        world.engine._begin(each.stream.sentences[0])
+        world.engine._begin(each.stream.sentences[0], hasty=False)
     world.voice.calls.clear()
     turn = world.engine._next()
     assert turn is not None
@@ -496,7 +496,7 @@ def test_chunks_that_are_alike_go_into_one_call() -> None:
 class Indivisible(CostlyVoice):
     """A voice that can't be cut: everything is there after the first call."""
 
-    def begin(self, ids: list[int], manner: Manner) -> Utterance:
+    def begin(self, ids: list[int], manner: Manner, *, hasty: bool = False) -> Utterance:
         begun = super().begin(ids, manner)
         begun.divisible = False
         return begun
@@ -525,7 +525,7 @@ def test_a_call_that_fails_ends_its_sentence_alone() -> None:
     told: list[Samples | Exception | None] = []
 
     class Broken(CostlyVoice):
-        def go_on(self, utterances: list[Utterance], frames: int) -> list[Samples]:
+        def go_on(self, utterances: list[Utterance], frames: int, *, hasty: bool = False) -> list[Samples]:
             raise RuntimeError("broken on purpose")
 
     def post(callback: object, outcome: Samples | Exception | None) -> None:
@@ -572,3 +572,36 @@ def test_what_is_foreseen_stays_so() -> None:
     before = list(jobs([Piece(pace, 0, 700)], 0, 1.0))
     rest = list(jobs([Piece(pace, 0, 700, NEXT_FRAMES)], 0.1, 1.0 + NEXT_FRAMES * pace.frame_s.value))
     assert np.array(rest) == pytest.approx(np.array(before[1:]))
+
+
+def hastes(world: World, listeners: list[Listener], **manner: float) -> list[bool]:
+    """Which of the first calls are made with every core."""
+    for each in listeners:
+        world.submit(each, SENTENCE * 4, **manner)
+    made = []
+    for _ in range(4):
+        turn = world.engine._next()
+        assert turn is not None
+        made.append(turn.hasty)
+        world.turn()
+    return made
+
+
+def test_who_listens_alone_is_rendered_for_in_haste_until_there_is_audio_enough() -> None:
+    """Front, first and second chunk; then there is time."""
+    assert hastes(practised(workers=2), [Listener(0, [])]) == [True, True, True, False]
+
+
+def test_nobody_is_rendered_for_in_haste_beside_others() -> None:
+    """Every core has its own work then, which takes less of it with one thread."""
+    assert hastes(practised(workers=2), [Listener(0, []), Listener(0, [])]) == [False] * 4
+
+
+def test_one_worker_knows_no_haste() -> None:
+    """It has every core as it is."""
+    assert hastes(practised(), [Listener(0, [])]) == [False] * 4
+
+
+def test_the_same_bytes_are_never_made_in_haste() -> None:
+    """Without noise a text's audio is the same whoever else is there."""
+    assert hastes(practised(workers=2), [Listener(0, [])], noise_scale=0, noise_w_scale=0) == [False] * 4

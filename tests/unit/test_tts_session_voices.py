@@ -238,7 +238,7 @@ async def test_a_cancelled_sentence_may_end_with_a_voice_that_has_gone(place: Pl
     may_go_on, begun = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
 
-    def go_on(utterances: list[Utterance], frames: int) -> list[Samples]:
+    def go_on(utterances: list[Utterance], frames: int, *, hasty: bool = False) -> list[Samples]:
         loop.call_soon_threadsafe(begun.set)
         asyncio.run_coroutine_threadsafe(may_go_on.wait(), loop).result(timeout=10)
         return RampVoice.go_on(slow, utterances, frames)
