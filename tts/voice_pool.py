@@ -40,6 +40,10 @@ def cant_be_used(voice_id: str, reason: str) -> UnknownVoice:
     return UnknownVoice(f"voice {voice_id!r} can't be used: {reason}")
 
 
+def _nobody(_error: StreamError | None) -> None:
+    """Nobody waits for the voice."""
+
+
 @dataclass(eq=False)
 class VoiceUse:
     """One request's hold on a voice, until `release`."""
@@ -53,6 +57,7 @@ class VoiceUse:
     def release(self) -> None:
         """Hold it no longer, also while it is being loaded; harmless a second time."""
         self.speaker = None
+        self._ready = _nobody  # who would be told knows of this: both would wait for the garbage collector
         self._pool._release(self)
 
 

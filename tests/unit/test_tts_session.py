@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import threading
+import weakref
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -19,7 +21,7 @@ from tests.conftest import eventually
 from tests.unit.decoders import by_ffmpeg
 from tests.unit.fake_voices import voices_of
 from tests.unit.fakes import FakeConnection, RampVoice, told
-from tts.encoders import CONTAINERS, FRAME_BYTES, ContainerEncoder, Encoded, Piece, check_rate
+from tts.encoders import CONTAINERS, FRAME_BYTES, ContainerEncoder, Encoded, Encoder, Piece, check_rate, new_encoder
 from tts.engine import Engine
 from tts.metrics import TtsMetrics
 from tts.session import TtsSession
@@ -405,6 +407,47 @@ async def test_a_cancelled_container_plays_as_far_as_it_was_sent(encoding: str) 
     done = (await bench.until(wire.Done))[0]
     assert done.audio_seconds == pytest.approx(cancelled.seconds_sent + complete.seconds, abs=1e-5)
     bench.engine.stop()
+
+
+@pytest.mark.parametrize("end", ["complete", "cancel"])
+async def test_what_an_encoder_holds_goes_with_its_request(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, end: str
+) -> None:
+    """At once, on a stream that stays open, and without the garbage collector, which counts no megabytes."""
+    made: list[weakref.ref[Encoder]] = []
+
+    def kept_in_view(settings: wire.Settings, voice_rate: int, serial: int) -> Encoder:
+        encoder = new_encoder(settings, voice_rate, serial)
+        made.append(weakref.ref(encoder))
+        return encoder
+
+    monkeypatch.setattr("tts.session.new_encoder", kept_in_view)
+    gc.disable()
+    try:
+        if end == "complete":
+            bench.say("synthesize", text="Hello there. Good night.", encoding="flac")
+            await bench.until(wire.SynthesisComplete)
+        else:
+            bench.say("config", encoding="flac")
+            bench.say("text", text="Hello there. Good")
+            await bench.until(wire.AudioEnd)
+            bench.say("cancel")
+        await eventually(lambda: made[-1]() is None)
+    finally:
+        gc.enable()
+
+
+async def test_a_request_that_is_over_needs_no_garbage_collector() -> None:
+    """Its text, which may be long, goes with it."""
+    bench = Bench()
+    bench.say("synthesize", text="Hello there. " * 100, request_id="a")
+    request = weakref.ref(bench.session._requests["a"])
+    gc.disable()
+    try:
+        bench.say("cancel")
+        assert request() is None
+    finally:
+        gc.enable()
 
 
 async def test_an_encoder_that_fails_is_told_and_closes_the_stream(
