@@ -315,7 +315,7 @@ class TtsSession:
         for each in [request_id] if request_id is not None else list(self._requests):
             request = self._requests[each]
             self._end(request, "cancelled")
-            taken_back = self._connection.take_back_audio(request)
+            taken_back = self._connection.take_back(request)
             self._engine.cancel(self._stream, request)
             self._seconds -= taken_back
             self._cancelled += 1
@@ -403,7 +403,8 @@ class TtsSession:
         request.in_engine -= 1
         if spoken.started:
             self._connection.send(
-                wire.AudioEnd(request_id=request.id, sentence=spoken.number, seconds=round(spoken.seconds, 6))
+                wire.AudioEnd(request_id=request.id, sentence=spoken.number, seconds=round(spoken.seconds, 6)),
+                owner=request,
             )
         self._go_on()
 
@@ -416,7 +417,8 @@ class TtsSession:
                 text=spoken.text,
                 sample_rate=cast(int, request.settings.sample_rate),
                 encoding=request.settings.encoding,
-            )
+            ),
+            owner=request,
         )
 
     def _send_words(self, request: SpeechRequest, spoken: SpokenSentence) -> None:
@@ -430,7 +432,7 @@ class TtsSession:
             for each in spoken.words
         ]
         spoken.words.clear()
-        self._connection.send(wire.WordTimestamps(request_id=request.id, words=words))
+        self._connection.send(wire.WordTimestamps(request_id=request.id, words=words), owner=request)
 
     def _send_audio(self, request: SpeechRequest, encoded: Encoded) -> None:
         if encoded.pieces and request.first_audio is None:

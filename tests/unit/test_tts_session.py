@@ -8,15 +8,19 @@ import json
 import threading
 import weakref
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
 from prometheus_client import CollectorRegistry
 
+from chorus.tts import TtsProtocol
 from chorus.wire import tts as wire
-from chorus.wire.common import CloseCode, Configured, Error, Ready
+from chorus.wire.common import CloseCode, Configured, Error, Ready, encode
+from serving.connection import Connection
 from serving.errors import BadMessage
+from serving.metrics import ConnectionMetrics
+from serving.outbox import AudioFrame, TextFrame
 from tests.conftest import eventually
 from tests.unit.decoders import by_ffmpeg
 from tests.unit.fake_voices import voices_of
@@ -184,6 +188,27 @@ async def test_cancel_counts_only_what_the_client_can_have_heard() -> None:
     assert bench.connection.of(wire.Cancelled)[0].seconds_sent == pytest.approx(already[2])
     bench.say("close")
     assert bench.connection.of(wire.Done)[0].audio_seconds == pytest.approx(already[2])
+    bench.engine.stop()
+
+
+async def test_nothing_announces_audio_that_was_taken_back() -> None:
+    """A sentence that was rendered whole and had not left yet: a client that checks every frame finds nothing wrong."""
+    bench = Bench()
+    metrics = ConnectionMetrics("tts", CollectorRegistry())
+    connection = Connection(cast(Any, None), outbox_bytes=2**20, idle_timeout_s=1, metrics=metrics)
+    bench.session._connection = connection
+    bench.engine.start()
+    bench.say("config", word_timestamps=True)
+    bench.say("text", text="Hello there. Good", request_id="a")
+    await eventually(lambda: connection._outbox.bytes_waiting and not bench.engine.depth())
+    bench.say("cancel")
+    bench.say("close")
+    protocol = TtsProtocol()
+    protocol.receive(encode(bench.connection.of(Ready)[0]))
+    while isinstance(frame := await connection._outbox.get(), TextFrame | AudioFrame):
+        protocol.receive(frame.data)
+    assert protocol.cancelled == 1
+    assert protocol.finished
     bench.engine.stop()
 
 
