@@ -91,6 +91,8 @@ class Sentence:
     """Called on the event loop with the words that begin in the next chunk, and what follows them in one breath."""
     timeline: Timeline | None = None
     """Where words are to be delivered, from the first call on."""
+    words: list[SpokenWord] = field(default_factory=list)
+    """Those to be delivered ahead of the chunk rendered last."""
     runs: deque[list[int]] | None = None
     """Phoneme ids that have not been begun; None before the first call."""
     characters: float = 0.0
@@ -440,6 +442,9 @@ class Engine(Worker):
         pace.chunk_s.learn(spent, work * len(rendered))
         pace.frame_s.learn(seconds, turn.frames * len(rendered))
         self._metrics.rendered_batch(spent, seconds, len(rendered))
+        for sentence, samples in zip(turn.sentences, rendered, strict=True):
+            if sentence.timeline is not None:
+                sentence.words = sentence.timeline.hear(samples)
         return rendered
 
     def _hand_over(self, stream: ListenerStream, sentence: Sentence, outcome: Samples | Exception | None) -> None:
@@ -448,8 +453,8 @@ class Engine(Worker):
             return
         if outcome is not None:
             self._account(stream, sentence, len(outcome) / sentence.voice.sample_rate)
-            if sentence.timeline is not None and (words := sentence.timeline.hear(outcome)):
-                self._post(sentence.deliver_words, words)
+            if sentence.words:
+                self._post(sentence.deliver_words, sentence.words)
             self._post(sentence.deliver, outcome)
         if not sentence.left and not sentence.unbegun:
             self._end(stream, sentence, None)

@@ -30,6 +30,7 @@ from tts.engine import Engine
 from tts.metrics import TtsMetrics
 from tts.session import TtsSession
 from tts.settings import TtsSettings
+from tts.timeline import Timeline
 from tts.voices import Voices
 
 pytestmark = pytest.mark.unit
@@ -646,6 +647,16 @@ async def test_words_are_told_ahead_of_their_audio(bench: Bench) -> None:
     first, second = bench.connection.of(wire.WordTimestamps)
     assert [each.word for each in (*first.words, *second.words)] == [f"{letters},", f"{letters}."]
     assert {first.request_id, second.request_id} == {"request-1"}
+
+
+async def test_words_that_cannot_be_found_end_their_stream_and_not_the_engine(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever it is that goes wrong with a sentence, nobody else is to notice."""
+    monkeypatch.setattr(Timeline, "hear", lambda *_: 1 / 0)
+    bench.say("synthesize", text="oops", request_id="a", word_timestamps=True)
+    await eventually(lambda: bench.connection.closed_with == CloseCode.INTERNAL)
+    assert bench.engine.seconds_stuck() == 0
 
 
 async def test_words_of_a_cancelled_request_are_told_no_more() -> None:
