@@ -201,6 +201,7 @@ class Engine(Worker):
                 stream.speaks, stream.spoken = None, 0.0
             if not stream.sentences:
                 self._waiting.pop(stream, None)
+            self._changed.notify()
 
     def forget(self, stream: ListenerStream) -> None:
         """Drop everything of a stream that has ended."""
@@ -209,6 +210,7 @@ class Engine(Worker):
                 sentence.cancelled = True
             stream.sentences.clear()
             self._waiting.pop(stream, None)
+            self._changed.notify()
 
     def depth(self) -> int:
         """Sentences that wait or are being rendered."""
@@ -340,7 +342,8 @@ class Engine(Worker):
         return sum(piece.full_cost for piece in pieces) / sum(piece.seconds for piece in pieces) / self._workers
 
     def _until_somebody_needs_more(self) -> float | None:
-        idle = [stream.plays_until for stream in self._waiting if stream not in self._rendering]
+        """Seconds; None where nothing but a change can give work, as to who waits for the time of those who listen."""
+        idle = [stream.plays_until for stream in self._waiting if not stream.silent and stream not in self._rendering]
         return max(0.001, min(idle) - self._ahead_s - self._clock()) if idle else None
 
     # What is to be expected
