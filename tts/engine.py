@@ -203,6 +203,13 @@ class Engine(Worker):
                 self._waiting.pop(stream, None)
             self._changed.notify()
 
+    def pause(self, stream: ListenerStream, owner: object, seconds: float) -> None:
+        """What was rendered last of a request is heard so much later: there is silence before it."""
+        with self._changed:
+            if stream.speaks is owner:
+                stream.plays_until += seconds
+                stream.spoken += seconds
+
     def forget(self, stream: ListenerStream) -> None:
         """Drop everything of a stream that has ended."""
         with self._changed:

@@ -384,7 +384,10 @@ class TtsSession:
             request.settings.sentence_silence_ms * request.voice.card.sample_rate // 1000 if spoken.number > 1 else 0
         )
         spoken.begins = request.samples + pause
-        return np.concatenate([np.zeros(pause, np.float32), samples]) if pause else samples
+        if not pause:
+            return samples
+        self._engine.pause(self._stream, request, pause / request.voice.card.sample_rate)
+        return np.concatenate([np.zeros(pause, np.float32), samples])
 
     def _on_encoded(
         self, request: SpeechRequest, spoken: SpokenSentence, encoded: Encoded | Exception, last: bool

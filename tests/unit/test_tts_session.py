@@ -602,6 +602,18 @@ async def test_production_stays_a_bounded_time_ahead_of_playback() -> None:
     bench.engine.stop()
 
 
+async def test_pauses_count_as_audio_ahead_of_playback() -> None:
+    """Else a slow reader of short sentences with long pauses would have minutes of silence waiting for it."""
+    bench = Bench(ahead_s=1)
+    bench.engine.start()
+    bench.say("synthesize", text="Three. " * 100, sentence_silence_ms=5000)
+    await bench.until(wire.AudioEnd, 2)
+    await asyncio.sleep(0.1)
+    assert 2 <= bench.voice.rendered / 50 <= 6  # the second and what the engine had of others when its pause was told
+    bench.session.released()
+    bench.engine.stop()
+
+
 def heard(bench: Bench) -> list[tuple[str, float, float]]:
     """Every timed word so far, times in samples of 16 kHz."""
     messages = bench.connection.of(wire.WordTimestamps)
