@@ -213,6 +213,14 @@ async def test_nothing_announces_audio_that_was_taken_back() -> None:
     bench.engine.stop()
 
 
+async def test_json_nested_beyond_all_bounds_is_a_mistake_like_any_other(bench: Bench) -> None:
+    """It is the client's, and no reason to close the stream."""
+    told(bench.session, bench.connection, '{"type": ' + "[" * 100_000)
+    assert bench.connection.errors == ["bad_message"]
+    bench.say("synthesize", text="fine")
+    await bench.until(wire.SynthesisComplete)
+
+
 @pytest.mark.parametrize(
     ("message", "code"),
     [
