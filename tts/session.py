@@ -113,6 +113,8 @@ class TtsSession:
         self._appending: SpeechRequest | None = None
         """The request that `text` fragments go to."""
         self._numbers = itertools.count(1)
+        self._serials = itertools.count(1)
+        """Of containers; a request that is no more counted among the accepted must not give its own to another."""
         self._accepted = 0
         self._cancelled = 0
         self._seconds = 0.0
@@ -253,7 +255,7 @@ class TtsSession:
                 request_id=request_id,
                 retry_after_ms=max(RETRY_MS, round(1000 * (wait - most))),
             )
-        audio = RequestAudio(new_encoder(settings, voice.card.sample_rate, self._accepted + 1))
+        audio = RequestAudio(new_encoder(settings, voice.card.sample_rate, next(self._serials)))
         request = SpeechRequest(request_id, settings, voice, time.monotonic(), audio)
         self._add_text(request, text)
         self._requests[request_id] = request
