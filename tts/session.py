@@ -215,7 +215,8 @@ class TtsSession:
     def _append(self, message: wire.Text) -> None:
         request = self._appending
         if request is None or (message.request_id is not None and message.request_id != request.id):
-            request = self._accept(message.request_id, self._settings, message.text)
+            # Looked at again: its voice may have gone, or have other speakers, since the settings were taken.
+            request = self._accept(message.request_id, self._merged({}, message.request_id), message.text)
             self._end_text()
             self._appending = request
         else:

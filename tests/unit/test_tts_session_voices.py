@@ -142,6 +142,21 @@ async def test_containers_of_a_stream_differ_whatever_becomes_of_others(
     assert len(set(serials)) == 3
 
 
+async def test_a_speaker_who_is_no_more_is_told_by_name(place: Place) -> None:
+    """A voice may be installed anew, with fewer speakers, while a stream has one of them set."""
+    bench = place.bench()
+    bench.say("config", voice="c", speaker="bert")
+    place.voices.update(Installed({name: card_of(name) for name in "abc"}))
+    bench.say("text", text="nobody's", request_id="1")
+    (error,) = bench.connection.of(Error)
+    assert (error.code, error.request_id) == ("bad_config", "1")
+    assert "bert" in error.message
+    bench.say("config", speaker=None)
+    bench.say("text", text="spoken")
+    bench.say("flush")
+    await bench.until(wire.SynthesisComplete)
+
+
 async def test_a_client_that_leaves_lets_its_voices_go(place: Place) -> None:
     """Those being loaded and those it speaks with."""
     place.hold_up()
