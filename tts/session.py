@@ -225,6 +225,13 @@ class TtsSession:
         self._go_on()
 
     def _accept(self, request_id: str | None, settings: wire.Settings, text: str) -> SpeechRequest:
+        try:
+            return self._admit(request_id, settings, text)
+        except Overloaded:
+            self._metrics.requests.labels("overloaded").inc()
+            raise
+
+    def _admit(self, request_id: str | None, settings: wire.Settings, text: str) -> SpeechRequest:
         if request_id is None:
             request_id = next(each for n in self._numbers if (each := f"request-{n}") not in self._requests)
         elif request_id in self._requests:
@@ -250,7 +257,6 @@ class TtsSession:
             raise refusal
         if (wait := self._foreseen_wait(settings, voice, text)) > (most := self._service_settings.max_wait_s):
             voice.release()
-            self._metrics.requests.labels("overloaded").inc()
             raise Overloaded(
                 f"its first audio would come after {wait:.1f} s; at most {most:g} s are allowed",
                 request_id=request_id,

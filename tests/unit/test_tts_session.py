@@ -274,6 +274,7 @@ async def test_too_many_open_requests_are_overload() -> None:
     error = bench.connection.of(Error)[0]
     assert (error.code, error.request_id) == ("overloaded", "c")
     assert error.retry_after_ms
+    assert outcomes(bench, "overloaded") == 1
     bench.engine.start()
     await bench.until(wire.SynthesisComplete, 2)
     bench.engine.stop()
@@ -323,7 +324,13 @@ async def test_a_first_sound_that_would_come_too_late_is_overload() -> None:
     assert spelled(bench.audio_of("a")) == "acceptedandwrittenontoitsend"
     assert spelled(bench.audio_of("b")) == "intime"
     assert bench.connection.of(wire.Done)[0].requests == 2
+    assert outcomes(bench, "overloaded") == 2
     bench.engine.stop()
+
+
+def outcomes(bench: Bench, outcome: str) -> float:
+    """How many requests are counted to have ended so."""
+    return float(bench.session._metrics.requests.labels(outcome)._value.get())
 
 
 async def test_no_frame_is_large(bench: Bench) -> None:
