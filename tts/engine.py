@@ -442,7 +442,7 @@ class Engine(Worker):
             self._metrics.front.observe(spent)
 
     def _render(self, turn: Turn) -> list[Samples]:
-        """Run the back for a chunk of each sentence."""
+        """Run what follows the front for a chunk of each sentence, and look in it for words."""
         started, first = self._clock(), turn.sentences[0]
         utterances = [cast(Utterance, sentence.utterance) for sentence in turn.sentences]
         work = chunk(utterances[0].done, turn.frames, utterances[0].frames).work
