@@ -82,16 +82,16 @@ class Connection:
         self._may_read = asyncio.Event()
         self._may_read.set()
 
-    def send(self, message: msgspec.Struct) -> None:
-        """Queue a message. An outbox that is full ends the stream with `too_slow`."""
-        self._put(TextFrame(encode(message)))
+    def send(self, message: msgspec.Struct, *, owner: object = None) -> None:
+        """Queue a message, with an owner one about a request's audio. A full outbox ends the stream with `too_slow`."""
+        self._put(TextFrame(encode(message), owner))
 
     def send_audio(self, data: bytes, *, owner: object, seconds: float) -> None:
         """Queue a binary frame of a request. An outbox that is full ends the stream with `too_slow`."""
         self._put(AudioFrame(data, owner, seconds))
 
-    def take_back_audio(self, owner: object) -> float:
-        """Remove the request's audio that has not reached the socket; returns its seconds."""
+    def take_back(self, owner: object) -> float:
+        """Remove the request's audio that has not reached the socket, and what announces it; returns its seconds."""
         return self._outbox.take_back(owner)
 
     def fail(self, error: StreamError) -> None:

@@ -15,7 +15,7 @@ def read_object(text: str, types: Sequence[str]) -> dict[str, Any]:
     """The JSON object of a message whose `type` is known. Raises `BadMessage` and `UnknownType`."""
     try:
         raw = msgspec.json.decode(text)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, RecursionError) as error:
         raise BadMessage(f"a text message must be JSON: {error}") from None
     if not isinstance(raw, dict):
         raise BadMessage("a text message must be a JSON object")

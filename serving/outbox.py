@@ -14,6 +14,8 @@ class TextFrame:
     """A message for the client."""
 
     data: str
+    owner: object = None
+    """The request whose audio it announces, where it is nothing without it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,15 +71,16 @@ class Outbox:
         self._ready.set()
 
     def take_back(self, owner: object) -> float:
-        """Remove the owner's audio that still waits; returns its seconds."""
+        """Remove the owner's audio that still waits, with what announces it; returns its seconds."""
         seconds = 0.0
         kept: deque[Frame] = deque()
         for frame in self._frames:
-            if isinstance(frame, AudioFrame) and frame.owner is owner:
-                seconds += frame.seconds
-                self.bytes_waiting -= _size(frame)
-            else:
+            if isinstance(frame, CloseFrame) or frame.owner is not owner:
                 kept.append(frame)
+                continue
+            self.bytes_waiting -= _size(frame)
+            if isinstance(frame, AudioFrame):
+                seconds += frame.seconds
         self._frames = kept
         return seconds
 

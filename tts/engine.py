@@ -97,6 +97,8 @@ class Sentence:
     """Called on the event loop with the words that begin in the next chunk, and what follows them in one breath."""
     timeline: Timeline | None = None
     """Where words are to be delivered, from the first call on."""
+    words: list[SpokenWord] = field(default_factory=list)
+    """Those to be delivered ahead of the chunk rendered last."""
     runs: deque[list[int]] | None = None
     """Phoneme ids that have not been begun; None before the first call."""
     characters: float = 0.0
@@ -207,6 +209,14 @@ class Engine(Worker):
                 stream.speaks, stream.spoken = None, 0.0
             if not stream.sentences:
                 self._waiting.pop(stream, None)
+            self._changed.notify()
+
+    def pause(self, stream: ListenerStream, owner: object, seconds: float) -> None:
+        """What was rendered last of a request is heard so much later: there is silence before it."""
+        with self._changed:
+            if stream.speaks is owner:
+                stream.plays_until += seconds
+                stream.spoken += seconds
 
     def forget(self, stream: ListenerStream) -> None:
         """Drop everything of a stream that has ended."""
@@ -215,6 +225,7 @@ class Engine(Worker):
                 sentence.cancelled = True
             stream.sentences.clear()
             self._waiting.pop(stream, None)
+            self._changed.notify()
 
     def depth(self) -> int:
         """Sentences that wait or are being rendered."""
@@ -358,7 +369,8 @@ class Engine(Worker):
         return sum(piece.full_cost for piece in pieces) / sum(piece.seconds for piece in pieces) / self._workers
 
     def _until_somebody_needs_more(self) -> float | None:
-        idle = [stream.plays_until for stream in self._waiting if stream not in self._rendering]
+        """Seconds; None where nothing but a change can give work, as to who waits for the time of those who listen."""
+        idle = [stream.plays_until for stream in self._waiting if not stream.silent and stream not in self._rendering]
         return max(0.001, min(idle) - self._ahead_s - self._clock()) if idle else None
 
     # What is to be expected
@@ -450,7 +462,7 @@ class Engine(Worker):
             self._metrics.front.observe(spent)
 
     def _render(self, turn: Turn) -> list[Samples]:
-        """Run the back for a chunk of each sentence."""
+        """Run what follows the front for a chunk of each sentence, and look in it for words."""
         started, first = self._clock(), turn.sentences[0]
         utterances = [cast(Utterance, sentence.utterance) for sentence in turn.sentences]
         work = chunk(utterances[0].done, turn.frames, utterances[0].frames).work
@@ -460,6 +472,9 @@ class Engine(Worker):
         pace.chunk_s.learn(spent * (HASTE_GAIN if turn.hasty else 1), work * len(rendered))
         pace.frame_s.learn(seconds, turn.frames * len(rendered))
         self._metrics.rendered_batch(spent, seconds, len(rendered))
+        for sentence, samples in zip(turn.sentences, rendered, strict=True):
+            if sentence.timeline is not None:
+                sentence.words = sentence.timeline.hear(samples)
         return rendered
 
     def _hand_over(self, stream: ListenerStream, sentence: Sentence, outcome: Samples | Exception | None) -> None:
@@ -468,8 +483,8 @@ class Engine(Worker):
             return
         if outcome is not None:
             self._account(stream, sentence, len(outcome) / sentence.voice.sample_rate)
-            if sentence.timeline is not None and (words := sentence.timeline.hear(outcome)):
-                self._post(sentence.deliver_words, words)
+            if sentence.words:
+                self._post(sentence.deliver_words, sentence.words)
             self._post(sentence.deliver, outcome)
         if not sentence.left and not sentence.unbegun:
             self._end(stream, sentence, None)

@@ -69,10 +69,13 @@ def split_voice(voice: Path, folder: Path) -> Parts:
 
     Beside each lie its weights; sessions go on when the folder is removed.
 
-    The durations, if any, are an output of the front, or of the whole.
+    The durations, if any, are an output of the front, or of the whole. Raises `RuntimeError` that names the voice.
     """
     command = [sys.executable, "-m", "tts.graph", str(voice), str(folder)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=LONGEST_S)
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=LONGEST_S)
+    except subprocess.TimeoutExpired:
+        raise RuntimeError(f"{voice.name} was not taken apart within {LONGEST_S} s") from None
     if done.returncode != 0:
         said = done.stderr.strip().splitlines() or [f"ended by signal {-done.returncode}"]
         raise RuntimeError(f"{voice.name} can't be read: {said[-1]}")

@@ -23,24 +23,28 @@ class RequestAudio:
     """
 
     def __init__(self, encoder: Encoder) -> None:
-        self._encoder = encoder
+        self._encoder: Encoder | None = encoder
+        """None once dropped: what it holds, megabytes, must not wait for whoever still knows of the request."""
         self._waiting: deque[tuple[Callable[[], Encoded], Deliver]] = deque()
         """The first one is being done. Bounded by how far the engine works ahead."""
 
     def encode(self, samples: Samples | None, deliver: Deliver) -> None:
         """Encode a chunk, or with None a sentence's end; deliver what can be sent, or what went wrong."""
-        self._submit(lambda: self._encoder.encode(samples), deliver)
+        if (encoder := self._encoder) is not None:
+            self._submit(encoder, lambda: encoder.encode(samples), deliver)
 
     def finish(self, deliver: Deliver) -> None:
         """Deliver what is left at the request's end."""
-        self._submit(self._encoder.finish, deliver)
+        if (encoder := self._encoder) is not None:
+            self._submit(encoder, encoder.finish, deliver)
 
     def drop(self) -> None:
         """The request is over: encode nothing more, deliver nothing more."""
         self._waiting.clear()
+        self._encoder = None
 
-    def _submit(self, work: Callable[[], Encoded], deliver: Deliver) -> None:
-        if self._encoder.quick:
+    def _submit(self, encoder: Encoder, work: Callable[[], Encoded], deliver: Deliver) -> None:
+        if encoder.quick:
             deliver(_done(work))
             return
         self._waiting.append((work, deliver))

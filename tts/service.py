@@ -93,7 +93,7 @@ class TtsService:
         self._engine.start()
 
     async def stop(self) -> None:
-        """Stop the engine after the chunk that it renders."""
+        """Stop the engine after the calls that it makes."""
         if self._looking is not None:
             self._looking.cancel()
         self._pool.stop()

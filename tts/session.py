@@ -113,6 +113,8 @@ class TtsSession:
         self._appending: SpeechRequest | None = None
         """The request that `text` fragments go to."""
         self._numbers = itertools.count(1)
+        self._serials = itertools.count(1)
+        """Of containers; a request that is no more counted among the accepted must not give its own to another."""
         self._accepted = 0
         self._cancelled = 0
         self._seconds = 0.0
@@ -217,7 +219,8 @@ class TtsSession:
     def _append(self, message: wire.Text) -> None:
         request = self._appending
         if request is None or (message.request_id is not None and message.request_id != request.id):
-            request = self._accept(message.request_id, self._settings, message.text)
+            # Looked at again: its voice may have gone, or have other speakers, since the settings were taken.
+            request = self._accept(message.request_id, self._merged({}, message.request_id), message.text)
             self._end_text()
             self._appending = request
         else:
@@ -226,6 +229,13 @@ class TtsSession:
         self._go_on()
 
     def _accept(self, request_id: str | None, settings: wire.Settings, text: str) -> SpeechRequest:
+        try:
+            return self._admit(request_id, settings, text)
+        except Overloaded:
+            self._metrics.requests.labels("overloaded").inc()
+            raise
+
+    def _admit(self, request_id: str | None, settings: wire.Settings, text: str) -> SpeechRequest:
         if request_id is None:
             request_id = next(each for n in self._numbers if (each := f"request-{n}") not in self._requests)
         elif request_id in self._requests:
@@ -251,13 +261,12 @@ class TtsSession:
             raise refusal
         if (wait := self._foreseen_wait(settings, voice, text)) > (most := self._service_settings.max_wait_s):
             voice.release()
-            self._metrics.requests.labels("overloaded").inc()
             raise Overloaded(
                 f"its first audio would come after {wait:.1f} s; at most {most:g} s are allowed",
                 request_id=request_id,
                 retry_after_ms=max(RETRY_MS, round(1000 * (wait - most))),
             )
-        audio = RequestAudio(new_encoder(settings, voice.card.sample_rate, self._accepted + 1))
+        audio = RequestAudio(new_encoder(settings, voice.card.sample_rate, next(self._serials)))
         request = SpeechRequest(request_id, settings, voice, time.monotonic(), audio)
         self._add_text(request, text)
         self._requests[request_id] = request
@@ -319,7 +328,7 @@ class TtsSession:
         for each in [request_id] if request_id is not None else list(self._requests):
             request = self._requests[each]
             self._end(request, "cancelled")
-            taken_back = self._connection.take_back_audio(request)
+            taken_back = self._connection.take_back(request)
             self._engine.cancel(self._stream, request)
             self._seconds -= taken_back
             self._cancelled += 1
@@ -388,7 +397,10 @@ class TtsSession:
             request.settings.sentence_silence_ms * request.voice.card.sample_rate // 1000 if spoken.number > 1 else 0
         )
         spoken.begins = request.samples + pause
-        return np.concatenate([np.zeros(pause, np.float32), samples]) if pause else samples
+        if not pause:
+            return samples
+        self._engine.pause(self._stream, request, pause / request.voice.card.sample_rate)
+        return np.concatenate([np.zeros(pause, np.float32), samples])
 
     def _on_encoded(
         self, request: SpeechRequest, spoken: SpokenSentence, encoded: Encoded | Exception, last: bool
@@ -407,7 +419,8 @@ class TtsSession:
         request.in_engine -= 1
         if spoken.started:
             self._connection.send(
-                wire.AudioEnd(request_id=request.id, sentence=spoken.number, seconds=round(spoken.seconds, 6))
+                wire.AudioEnd(request_id=request.id, sentence=spoken.number, seconds=round(spoken.seconds, 6)),
+                owner=request,
             )
         self._go_on()
 
@@ -420,7 +433,8 @@ class TtsSession:
                 text=spoken.text,
                 sample_rate=cast(int, request.settings.sample_rate),
                 encoding=request.settings.encoding,
-            )
+            ),
+            owner=request,
         )
 
     def _send_words(self, request: SpeechRequest, spoken: SpokenSentence) -> None:
@@ -434,7 +448,7 @@ class TtsSession:
             for each in spoken.words
         ]
         spoken.words.clear()
-        self._connection.send(wire.WordTimestamps(request_id=request.id, words=words))
+        self._connection.send(wire.WordTimestamps(request_id=request.id, words=words), owner=request)
 
     def _send_audio(self, request: SpeechRequest, encoded: Encoded) -> None:
         if encoded.pieces and request.first_audio is None:

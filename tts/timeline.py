@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import itertools
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -21,7 +21,6 @@ from tts.words import Span
 
 Lengths = npt.NDArray[np.int64]
 """Samples that each phoneme id of a run lasts."""
-OnLengths = Callable[[Lengths], None]
 
 AUDIBLE_DB = 40
 """What is so far below the loudest of a sentence so far is its silence."""

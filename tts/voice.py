@@ -64,7 +64,7 @@ class Utterance:
 
     frames: int
     given: dict[str, npt.NDArray[Any]]
-    """What the back takes, of all frames; empty where the audio is already there."""
+    """What the middle takes, of all frames; empty where the audio is already there."""
     divisible: bool = True
     """Whether it may be rendered in chunks of any size; if not, all frames must be asked for at once."""
     audio: Samples | None = None

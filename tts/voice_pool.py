@@ -1,8 +1,8 @@
 """Voices in memory, as many as the budget holds: loaded when first asked for, gone when others need the room.
 
-Everything but the loading itself happens on the event loop. Voices are loaded one at a time on a thread of their own,
-so that neither the event loop nor the engine waits. A voice that a request holds never goes; of the others the one
-that was let go of longest ago goes first.
+Everything but the loading itself happens on the event loop, though any thread may ask what is loaded. Voices are loaded
+one at a time on a thread of their own, so that neither the event loop nor the engine waits. A voice that a request
+holds never goes; of the others the one that was let go of longest ago goes first.
 """
 
 from __future__ import annotations
@@ -40,6 +40,10 @@ def cant_be_used(voice_id: str, reason: str) -> UnknownVoice:
     return UnknownVoice(f"voice {voice_id!r} can't be used: {reason}")
 
 
+def _nobody(_error: StreamError | None) -> None:
+    """Nobody waits for the voice."""
+
+
 @dataclass(eq=False)
 class VoiceUse:
     """One request's hold on a voice, until `release`."""
@@ -53,6 +57,7 @@ class VoiceUse:
     def release(self) -> None:
         """Hold it no longer, also while it is being loaded; harmless a second time."""
         self.speaker = None
+        self._ready = _nobody  # who would be told knows of this: both would wait for the garbage collector
         self._pool._release(self)
 
 
@@ -116,11 +121,11 @@ class VoicePool:
 
     def voice_ids(self) -> list[str]:
         """The voices in memory, the one that was let go of longest ago first."""
-        return [voice.card.id for voice in self._voices.values() if voice.speaker is not None]
+        return [voice.card.id for voice in list(self._voices.values()) if voice.speaker is not None]
 
     def memory_mb(self) -> float:
         """MiB that the voices take, those on their way too."""
-        return sum(card.memory_mb for card in self._voices)
+        return sum(card.memory_mb for card in list(self._voices))
 
     def stop(self) -> None:
         """Load no more; a load that runs comes to its end by itself."""

@@ -33,14 +33,14 @@ class FakeConnection:
         self.closed_with: CloseCode | None = None
         self.reading = True
 
-    def send(self, message: msgspec.Struct) -> None:
+    def send(self, message: msgspec.Struct, *, owner: object = None) -> None:
         self.sent.append(message)
 
     def send_audio(self, data: bytes, *, owner: object, seconds: float) -> None:
         self.sent.append(data)
         self.audio.append((owner, data, seconds))
 
-    def take_back_audio(self, owner: object) -> float:
+    def take_back(self, owner: object) -> float:
         """As if nothing had reached the socket yet."""
         mine = [each for each in self.audio if each[0] is owner]
         self.audio = [each for each in self.audio if each[0] is not owner]

@@ -1,4 +1,4 @@
-"""A machine of known speed, voices that only cost time, and listeners who hear gaps: the engine without its thread."""
+"""A machine of known speed, voices that only cost time, and listeners who hear gaps: the engine without its threads."""
 
 from __future__ import annotations
 

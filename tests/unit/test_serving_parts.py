@@ -92,12 +92,13 @@ async def test_an_outbox_is_bounded_and_can_still_say_why_it_ends() -> None:
 
 
 async def test_audio_can_be_taken_back_by_its_owner() -> None:
-    """Only the owner's, with its seconds; messages and others' audio stay in order."""
+    """Only the owner's, with its seconds and what announces it; messages and others' audio stay in order."""
     outbox = Outbox(10000)
     mine, other = object(), object()
     outbox.put(AudioFrame(b"1", other, 1.0))
     outbox.put(TextFrame("message"))
     outbox.put(AudioFrame(b"2", mine, 2.0))
+    outbox.put(TextFrame("that was it", mine))
     outbox.put(AudioFrame(b"3", mine, 0.5))
     assert outbox.take_back(mine) == 2.5
     assert [await outbox.get(), await outbox.get()] == [AudioFrame(b"1", other, 1.0), TextFrame("message")]

@@ -171,6 +171,14 @@ def test_a_file_that_is_no_graph_is_named(tmp_path: Path) -> None:
         split_voice(broken, tmp_path)
 
 
+def test_a_split_that_takes_too_long_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the voice and the time, which clients are told, and not by a command line of this machine."""
+    onnx.save(tiny_voice(speakers=1), str(tmp_path / "voice.onnx"))
+    monkeypatch.setattr("tts.graph.LONGEST_S", 0.001)
+    with pytest.raises(RuntimeError, match=r"voice\.onnx was not taken apart within 0\.001 s"):
+        split_voice(tmp_path / "voice.onnx", tmp_path)
+
+
 def test_several_speakers_keep_their_own_voice_in_every_chunk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Joined chunks equal the whole for each speaker."""
     voice = save_voice(tmp_path, tiny_voice(speakers=3), 3)

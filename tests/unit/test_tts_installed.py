@@ -42,7 +42,7 @@ def test_a_voice_is_told_without_loading_it(tmp_path: Path) -> None:
     found = scan(tmp_path, Installed())
     (card,) = found.cards.values()
     assert (card.id, card.language, card.sample_rate) == ("en_US-joe-medium", "en_US", 22050)
-    assert (card.speakers, card.memory_mb) == (["0"], 1.25)
+    assert (card.speakers, card.memory_mb) == (["0"], 1.45)
     assert found.broken == {}
 
 

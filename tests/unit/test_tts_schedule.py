@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import random
+import time
 import weakref
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -192,6 +195,49 @@ def test_who_reads_long_texts_is_not_joined_by_more_than_the_machine_can_feed() 
     waits = sorted((book.first_sound or 0.0) - 1000 for book in books)
     assert waits[15] < 5
     assert waits[-1] > 30
+
+
+def test_who_waits_for_a_first_sound_keeps_no_worker_awake() -> None:
+    """Nothing changes until those who listen, and have enough, need more."""
+    world = practised()
+    for _ in range(30):
+        book = listening(world, 15)
+        for _ in range(MOST_SENTENCES - 1):
+            world.engine.submit(book.stream, replace(book.stream.sentences[0]))
+    world.submit(Listener(0, []), SENTENCE)
+    assert world.engine._next() is None
+    assert world.engine._until_somebody_needs_more() == pytest.approx(5)
+
+
+@pytest.mark.parametrize("leave", ["cancel", "forget"])
+async def test_who_leaves_makes_room_at_once(leave: str) -> None:
+    """A worker that sleeps until somebody needs more is woken for who waits."""
+    engine = Engine(
+        ahead_s=10, post=asyncio.get_running_loop().call_soon_threadsafe, metrics=TtsMetrics(CollectorRegistry())
+    )
+    voice, heard = CostlyVoice(Clock()), asyncio.Event()
+    books = [ListenerStream() for _ in range(40)]
+
+    def sentence(owner: object) -> Sentence:
+        return Sentence(SENTENCE * 5, voice, Manner(), owner, lambda _: heard.set())  # type: ignore[arg-type]
+
+    for book in books:
+        for _ in range(MOST_SENTENCES):
+            engine.submit(book, sentence(book))
+        book.plays_until = time.monotonic() + 1000
+    newcomer = ListenerStream()
+    engine.submit(newcomer, sentence(newcomer))
+    engine.start()
+    await asyncio.sleep(0.1)
+    assert not heard.is_set()
+    for book in books:
+        if leave == "cancel":
+            engine.cancel(book, book)
+        else:
+            engine.forget(book)
+    async with asyncio.timeout(10):
+        await heard.wait()
+    engine.stop()
 
 
 def test_a_first_chunk_is_small_and_larger_in_a_crowd() -> None:

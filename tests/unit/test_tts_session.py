@@ -3,27 +3,34 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import threading
+import weakref
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
 from prometheus_client import CollectorRegistry
 
+from chorus.tts import TtsProtocol
 from chorus.wire import tts as wire
-from chorus.wire.common import CloseCode, Configured, Error, Ready
+from chorus.wire.common import CloseCode, Configured, Error, Ready, encode
+from serving.connection import Connection
 from serving.errors import BadMessage
+from serving.metrics import ConnectionMetrics
+from serving.outbox import AudioFrame, TextFrame
 from tests.conftest import eventually
 from tests.unit.decoders import by_ffmpeg
 from tests.unit.fake_voices import voices_of
 from tests.unit.fakes import FakeConnection, RampVoice, told
-from tts.encoders import CONTAINERS, FRAME_BYTES, ContainerEncoder, Encoded, Piece, check_rate
+from tts.encoders import CONTAINERS, FRAME_BYTES, ContainerEncoder, Encoded, Encoder, Piece, check_rate, new_encoder
 from tts.engine import Engine
 from tts.metrics import TtsMetrics
 from tts.session import TtsSession
 from tts.settings import TtsSettings
+from tts.timeline import Timeline
 from tts.voices import Voices
 
 pytestmark = pytest.mark.unit
@@ -185,6 +192,35 @@ async def test_cancel_counts_only_what_the_client_can_have_heard() -> None:
     bench.engine.stop()
 
 
+async def test_nothing_announces_audio_that_was_taken_back() -> None:
+    """A sentence that was rendered whole and had not left yet: a client that checks every frame finds nothing wrong."""
+    bench = Bench()
+    metrics = ConnectionMetrics("tts", CollectorRegistry())
+    connection = Connection(cast(Any, None), outbox_bytes=2**20, idle_timeout_s=1, metrics=metrics)
+    bench.session._connection = connection
+    bench.engine.start()
+    bench.say("config", word_timestamps=True)
+    bench.say("text", text="Hello there. Good", request_id="a")
+    await eventually(lambda: connection._outbox.bytes_waiting and not bench.engine.depth())
+    bench.say("cancel")
+    bench.say("close")
+    protocol = TtsProtocol()
+    protocol.receive(encode(bench.connection.of(Ready)[0]))
+    while isinstance(frame := await connection._outbox.get(), TextFrame | AudioFrame):
+        protocol.receive(frame.data)
+    assert protocol.cancelled == 1
+    assert protocol.finished
+    bench.engine.stop()
+
+
+async def test_json_nested_beyond_all_bounds_is_a_mistake_like_any_other(bench: Bench) -> None:
+    """It is the client's, and no reason to close the stream."""
+    told(bench.session, bench.connection, '{"type": ' + "[" * 100_000)
+    assert bench.connection.errors == ["bad_message"]
+    bench.say("synthesize", text="fine")
+    await bench.until(wire.SynthesisComplete)
+
+
 @pytest.mark.parametrize(
     ("message", "code"),
     [
@@ -238,6 +274,7 @@ async def test_too_many_open_requests_are_overload() -> None:
     error = bench.connection.of(Error)[0]
     assert (error.code, error.request_id) == ("overloaded", "c")
     assert error.retry_after_ms
+    assert outcomes(bench, "overloaded") == 1
     bench.engine.start()
     await bench.until(wire.SynthesisComplete, 2)
     bench.engine.stop()
@@ -287,7 +324,13 @@ async def test_a_first_sound_that_would_come_too_late_is_overload() -> None:
     assert spelled(bench.audio_of("a")) == "acceptedandwrittenontoitsend"
     assert spelled(bench.audio_of("b")) == "intime"
     assert bench.connection.of(wire.Done)[0].requests == 2
+    assert outcomes(bench, "overloaded") == 2
     bench.engine.stop()
+
+
+def outcomes(bench: Bench, outcome: str) -> float:
+    """How many requests are counted to have ended so."""
+    return float(bench.session._metrics.requests.labels(outcome)._value.get())
 
 
 async def test_no_frame_is_large(bench: Bench) -> None:
@@ -405,6 +448,47 @@ async def test_a_cancelled_container_plays_as_far_as_it_was_sent(encoding: str) 
     done = (await bench.until(wire.Done))[0]
     assert done.audio_seconds == pytest.approx(cancelled.seconds_sent + complete.seconds, abs=1e-5)
     bench.engine.stop()
+
+
+@pytest.mark.parametrize("end", ["complete", "cancel"])
+async def test_what_an_encoder_holds_goes_with_its_request(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, end: str
+) -> None:
+    """At once, on a stream that stays open, and without the garbage collector, which counts no megabytes."""
+    made: list[weakref.ref[Encoder]] = []
+
+    def kept_in_view(settings: wire.Settings, voice_rate: int, serial: int) -> Encoder:
+        encoder = new_encoder(settings, voice_rate, serial)
+        made.append(weakref.ref(encoder))
+        return encoder
+
+    monkeypatch.setattr("tts.session.new_encoder", kept_in_view)
+    gc.disable()
+    try:
+        if end == "complete":
+            bench.say("synthesize", text="Hello there. Good night.", encoding="flac")
+            await bench.until(wire.SynthesisComplete)
+        else:
+            bench.say("config", encoding="flac")
+            bench.say("text", text="Hello there. Good")
+            await bench.until(wire.AudioEnd)
+            bench.say("cancel")
+        await eventually(lambda: made[-1]() is None)
+    finally:
+        gc.enable()
+
+
+async def test_a_request_that_is_over_needs_no_garbage_collector() -> None:
+    """Its text, which may be long, goes with it."""
+    bench = Bench()
+    bench.say("synthesize", text="Hello there. " * 100, request_id="a")
+    request = weakref.ref(bench.session._requests["a"])
+    gc.disable()
+    try:
+        bench.say("cancel")
+        assert request() is None
+    finally:
+        gc.enable()
 
 
 async def test_an_encoder_that_fails_is_told_and_closes_the_stream(
@@ -533,6 +617,18 @@ async def test_production_stays_a_bounded_time_ahead_of_playback() -> None:
     bench.engine.stop()
 
 
+async def test_pauses_count_as_audio_ahead_of_playback() -> None:
+    """Else a slow reader of short sentences with long pauses would have minutes of silence waiting for it."""
+    bench = Bench(ahead_s=1)
+    bench.engine.start()
+    bench.say("synthesize", text="Three. " * 100, sentence_silence_ms=5000)
+    await bench.until(wire.AudioEnd, 2)
+    await asyncio.sleep(0.1)
+    assert 2 <= bench.voice.rendered / 50 <= 6  # the second and what the engine had of others when its pause was told
+    bench.session.released()
+    bench.engine.stop()
+
+
 def heard(bench: Bench) -> list[tuple[str, float, float]]:
     """Every timed word so far, times in samples of 16 kHz."""
     messages = bench.connection.of(wire.WordTimestamps)
@@ -578,6 +674,16 @@ async def test_words_are_told_ahead_of_their_audio(bench: Bench) -> None:
     first, second = bench.connection.of(wire.WordTimestamps)
     assert [each.word for each in (*first.words, *second.words)] == [f"{letters},", f"{letters}."]
     assert {first.request_id, second.request_id} == {"request-1"}
+
+
+async def test_words_that_cannot_be_found_end_their_stream_and_not_the_engine(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever it is that goes wrong with a sentence, nobody else is to notice."""
+    monkeypatch.setattr(Timeline, "hear", lambda *_: 1 / 0)
+    bench.say("synthesize", text="oops", request_id="a", word_timestamps=True)
+    await eventually(lambda: bench.connection.closed_with == CloseCode.INTERNAL)
+    assert bench.engine.seconds_stuck() == 0
 
 
 async def test_words_of_a_cancelled_request_are_told_no_more() -> None:

@@ -16,6 +16,7 @@ from tests.unit.fake_voices import card_of
 from tests.unit.fakes import RampVoice
 from tests.unit.test_tts_session import Bench, spelled
 from tests.unit.test_tts_voice_pool import Loader
+from tts.encoders import Encoder, new_encoder
 from tts.installed import Installed
 from tts.metrics import VoiceMetrics
 from tts.voice import Utterance
@@ -116,6 +117,44 @@ async def test_cancel_while_a_voice_is_loaded(place: Place) -> None:
     bench.say("close")
     done = (await bench.until(wire.Done))[0]
     assert (done.requests, done.cancelled) == (3, 1)
+
+
+async def test_containers_of_a_stream_differ_whatever_becomes_of_others(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A request that ends for want of its voice does not give its number in Ogg to one that another has already."""
+    serials: list[int] = []
+
+    def noted(settings: wire.Settings, voice_rate: int, serial: int) -> Encoder:
+        serials.append(serial)
+        return new_encoder(settings, voice_rate, serial)
+
+    monkeypatch.setattr("tts.session.new_encoder", noted)
+    place.hold_up()
+    place.loader.broken.add("b")
+    bench = place.bench()
+    bench.say("synthesize", text="never heard", request_id="1", voice="b", encoding="opus")
+    bench.say("synthesize", text="heard", request_id="2", encoding="opus")
+    place.hold_up(go_on=True)
+    await bench.until(Error)
+    bench.say("synthesize", text="heard too", request_id="3", encoding="opus")
+    await bench.until(wire.SynthesisComplete, 2)
+    assert len(set(serials)) == 3
+
+
+async def test_a_speaker_who_is_no_more_is_told_by_name(place: Place) -> None:
+    """A voice may be installed anew, with fewer speakers, while a stream has one of them set."""
+    bench = place.bench()
+    bench.say("config", voice="c", speaker="bert")
+    place.voices.update(Installed({name: card_of(name) for name in "abc"}))
+    bench.say("text", text="nobody's", request_id="1")
+    (error,) = bench.connection.of(Error)
+    assert (error.code, error.request_id) == ("bad_config", "1")
+    assert "bert" in error.message
+    bench.say("config", speaker=None)
+    bench.say("text", text="spoken")
+    bench.say("flush")
+    await bench.until(wire.SynthesisComplete)
 
 
 async def test_a_client_that_leaves_lets_its_voices_go(place: Place) -> None:

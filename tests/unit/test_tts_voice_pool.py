@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from typing import Any
 
 import pytest
 from prometheus_client import CollectorRegistry
@@ -93,6 +94,29 @@ async def test_a_voice_counts_as_used_until_its_request_ends(pool: VoicePool) ->
     first.release()
     await visit(pool, D)
     assert pool.voice_ids() == ["c", "a", "d"]
+
+
+class Watched(VoiceCard):
+    """A card of which a test learns when it is read."""
+
+    on_read: Callable[[], object] = str
+
+    def __getattribute__(self, name: str) -> Any:
+        if name in ("id", "memory_mb"):
+            type(self).on_read()
+        return super().__getattribute__(name)
+
+
+async def test_what_is_loaded_may_be_asked_while_voices_come_and_go(
+    pool: VoicePool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As `/health` and `/metrics` do, on threads of their own: what they count is what was there when they began."""
+    watched = Watched(**{name: getattr(A, name) for name in VoiceCard.__dataclass_fields__})
+    await visit(pool, watched, B)
+    monkeypatch.setattr(Watched, "on_read", staticmethod(lambda: pool._voices.setdefault(C, voice_pool._Loaded(C))))
+    assert pool.voice_ids() == ["a", "b"]
+    del pool._voices[C]
+    assert pool.memory_mb() == 20
 
 
 async def test_a_voice_in_use_never_goes(pool: VoicePool) -> None:
