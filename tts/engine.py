@@ -24,7 +24,7 @@ from serving.audio import Samples
 from serving.worker import Worker
 from tts.chunks import FIRST_FRAMES, JOIN_FRAMES, LARGEST_FRAMES, chunk, steady_size, without_crumbs
 from tts.metrics import TtsMetrics
-from tts.outlook import NEXT_FRAMES, SPARE_S, Job, Piece, jobs, lateness
+from tts.outlook import NEXT_FRAMES, SPARE_S, Job, Jobs, Piece, gather, jobs, lateness, later, together
 from tts.pace import Pace
 from tts.timeline import SpokenWord, Timeline
 from tts.voice import Manner, Utterance
@@ -53,6 +53,8 @@ MAY_TAKE = 1.5
 """How many times as long as expected a chunk for such a listener may take, if that can be had."""
 SENTENCE_CHARACTERS = 120
 """Of a text whose first sound is foreseen: where its first sentence ends is not known yet."""
+OUTLOOK_KEPT_S = 0.5
+"""What is to be made for a listener is looked at anew so often, though nothing has changed but the time."""
 TOLERANCE_S = 0.001
 BISECTIONS = 8
 """Of what everything that is known would take, to find when a first sound can be made."""
@@ -123,6 +125,20 @@ class Sentence:
         return self.manner.noise_scale == 0 and self.manner.noise_w_scale == 0
 
 
+@dataclass(frozen=True)
+class Outlook:
+    """What is still to be made for a stream, as it was seen."""
+
+    seen: float
+    """Monotonic second."""
+    first_cost: float
+    """Seconds of computing until the next sound; 0 where there is none to come."""
+    share: float
+    """Of a core, that it needs for a text of which the end is not in sight; else 0."""
+    jobs: Jobs
+    """Of a silent stream they are due in seconds after its first sound."""
+
+
 class ListenerStream:
     """One stream's sentences in the engine, and how far its listener's playback reaches."""
 
@@ -130,6 +146,8 @@ class ListenerStream:
         self.sentences: deque[Sentence] = deque()
         self.plays_until = 0.0
         """Monotonic second at which everything rendered so far has been played."""
+        self.outlook: Outlook | None = None
+        """None once anything that it depends on has changed."""
         self.first_sound = 0.0
         """When one was foreseen for what was asked for last in silence, monotonic."""
         self.speaks: object = None
@@ -190,6 +208,7 @@ class Engine(Worker):
         """Queue a sentence behind those of the same stream."""
         with self._changed:
             stream.sentences.append(sentence)
+            stream.outlook = None
             self._waiting[stream] = None
             self._changed.notify()
 
@@ -207,6 +226,7 @@ class Engine(Worker):
                 played = min(stream.plays_until, self._clock())
                 stream.plays_until = max(stream.plays_until - stream.spoken, played)
                 stream.speaks, stream.spoken = None, 0.0
+            stream.outlook = None
             if not stream.sentences:
                 self._waiting.pop(stream, None)
             self._changed.notify()
@@ -217,6 +237,7 @@ class Engine(Worker):
             if stream.speaks is owner:
                 stream.plays_until += seconds
                 stream.spoken += seconds
+                stream.outlook = None
 
     def forget(self, stream: ListenerStream) -> None:
         """Drop everything of a stream that has ended."""
@@ -244,7 +265,8 @@ class Engine(Worker):
                 return 0.0
             if stream.plays_until > now:
                 ready = stream.plays_until + sum(piece.seconds for piece in self._pieces(stream))
-                before = sum(cost for due, cost in self._known_jobs(now) if due <= ready)
+                due, cost = together(self._known_jobs(now))
+                before = float(cost[due <= ready].sum())
                 return max(0.0, now + before / self._workers + newcomer[0].first_cost() - ready)
             if stream.sentences:
                 return 0.0  # it was accepted to wait for what is asked for already; this only follows it
@@ -282,16 +304,17 @@ class Engine(Worker):
         waiting = [stream for stream in self._waiting if stream.silent and stream not in self._rendering]
         return sorted(waiting, key=lambda stream: stream.sentences[0].queued)
 
-    def _known_jobs(self, now: float, *, without: ListenerStream | None = None) -> list[Job]:
+    def _known_jobs(self, now: float, *, without: ListenerStream | None = None) -> list[Jobs]:
         """What is to be made for those who listen, or are about to."""
-        known: list[Job] = []
+        known: list[Jobs] = []
         for stream in self._waiting:
             if stream is without:
                 continue
             if not stream.silent:
-                known += jobs(self._pieces(stream), now, stream.plays_until)
-            elif stream in self._rendering and (pieces := self._pieces(stream)):
-                known += _jobs_from_now(pieces, now)
+                known.append(self._outlook(stream, now).jobs)
+            elif stream in self._rendering:
+                outlook = self._outlook(stream, now)
+                known.append(later(outlook.jobs, now + outlook.first_cost))
         return known
 
     def _turn(self, by_urgency: list[ListenerStream], size: int) -> Turn:
@@ -327,18 +350,18 @@ class Engine(Worker):
             return LONELY_FRAMES
         pieces = self._pieces(waiting[0])
         frame_s = pieces[0].pace.frame_s.value
-        others = sum(self._pieces(each)[0].first_cost() for each in waiting[1:]) / self._workers
+        others = sum(self._outlook(each, now).first_cost for each in waiting[1:]) / self._workers
         enough = next((size for size in FIRST_SIZES if size * frame_s >= others + SPARE_S), FIRST_SIZES[-1])
         if alone:
             return enough
         listening = (stream for stream in self._waiting if not stream.silent or stream in self._rendering)
-        if sum(self._share(each) for each in (waiting[0], *listening)) > MOST_SHARE:
+        if sum(self._outlook(each, now).share for each in (waiting[0], *listening)) > MOST_SHARE * self._workers:
             return None
-        known = self._known_jobs(now)
+        known = together(self._known_jobs(now))
         for size in sorted((each for each in FIRST_SIZES if each <= enough), reverse=True):
-            own = _jobs_from_now(pieces, now, size)
+            own = gather(_jobs_from_first_sound(pieces, now, now + pieces[0].first_cost(size), size))
             unavoidable = max(0.0, lateness(own, now, self._workers))  # a short sentence before a long one
-            if lateness([*own, *known], now, self._workers) <= unavoidable:
+            if lateness(together((own, known)), now, self._workers) <= unavoidable:
                 return size
         return None
 
@@ -350,9 +373,10 @@ class Engine(Worker):
         if self._max_batch == 1:  # in equal parts; batches need chunks of equal sizes instead
             left = pieces[0].frames - pieces[0].done
             most = math.ceil(left / math.ceil(left / most))
-        known = self._known_jobs(now, without=stream)
+        known = together(self._known_jobs(now, without=stream))
         for size in (most, *(each for each in LATER_SIZES if each < most)):
-            if lateness([*jobs(pieces, now, stream.plays_until, size), *known], now, self._workers) <= 0:
+            own = gather(jobs(pieces, now, stream.plays_until, size))
+            if lateness(together((own, known)), now, self._workers) <= 0:
                 return size
         until_dry = stream.plays_until - now
         for reserve in (MAY_TAKE, 1.0):
@@ -360,13 +384,6 @@ class Engine(Worker):
                 if reserve * pieces[0].first_cost(size) <= until_dry:
                     return size
         return NEXT_FRAMES
-
-    def _share(self, stream: ListenerStream) -> float:
-        """Of the machine, that a listener needs for a text of which the end is not in sight."""
-        if len(stream.sentences) < MOST_SENTENCES:
-            return 0.0
-        pieces = self._pieces(stream)
-        return sum(piece.full_cost for piece in pieces) / sum(piece.seconds for piece in pieces) / self._workers
 
     def _until_somebody_needs_more(self) -> float | None:
         """Seconds; None where nothing but a change can give work, as to who waits for the time of those who listen."""
@@ -377,6 +394,22 @@ class Engine(Worker):
 
     def _pace(self, voice: Speaker) -> Pace:
         return self._paces.setdefault(voice, Pace())
+
+    def _outlook(self, stream: ListenerStream, now: float) -> Outlook:
+        """What is to be made for a stream."""
+        known = stream.outlook
+        if known is None or known.seen + OUTLOOK_KEPT_S < now:
+            pieces = self._pieces(stream)
+            share = 0.0
+            if len(stream.sentences) >= MOST_SENTENCES:
+                share = sum(piece.full_cost for piece in pieces) / sum(piece.seconds for piece in pieces)
+            if stream.silent:
+                to_do = gather(_jobs_from_first_sound(pieces, 0.0, 0.0)) if pieces else together(())
+            else:
+                to_do = gather(jobs(pieces, now, stream.plays_until))
+            first_cost = pieces[0].first_cost() if pieces else 0.0
+            known = stream.outlook = Outlook(now, first_cost, share, to_do)
+        return known
 
     def _pieces(self, stream: ListenerStream) -> list[Piece]:
         """What is left of a stream's sentences."""
@@ -398,22 +431,23 @@ class Engine(Worker):
 
         Those who wait have theirs when it was foreseen, or as soon as can be.
         """
-        known, before = self._known_jobs(now), now
+        parts, before = self._known_jobs(now), now
         for stream in self._waiting_for_first_sound():
-            pieces = self._pieces(stream)
-            before = max(stream.first_sound, before + pieces[0].first_cost() / self._workers)
-            known += _jobs_from_first_sound(pieces, now, before)
+            outlook = self._outlook(stream, now)
+            before = max(stream.first_sound, before + outlook.first_cost / self._workers)
+            parts.append(later(outlook.jobs, before))
+        known = together(parts)
         unavoidable = max(0.0, lateness(known, now, self._workers))
 
         def enough(span: float) -> bool:
-            own = _jobs_from_first_sound(newcomer, now, now + span)
-            return lateness([*known, *own], now, self._workers) <= unavoidable + TOLERANCE_S
+            own = gather(_jobs_from_first_sound(newcomer, now, now + span))
+            return lateness(together((known, own)), now, self._workers) <= unavoidable + TOLERANCE_S
 
         first = newcomer[0].first_cost()
         least = max(first, before - now + first / self._workers)
         if enough(least):
             return least
-        most = least + sum(cost for _, cost in known) / self._workers
+        most = least + float(known[1].sum()) / self._workers
         for _ in range(BISECTIONS):
             middle = (least + most) / 2
             least, most = (least, middle) if enough(middle) else (middle, most)
@@ -437,6 +471,8 @@ class Engine(Worker):
         """Hand over what a call gave."""
         with self._changed:
             self._rendering.difference_update(turn.streams)
+            for stream in turn.streams:
+                stream.outlook = None
             for stream, sentence, outcome in zip(turn.streams, turn.sentences, outcomes, strict=True):
                 if not sentence.cancelled:
                     self._hand_over(stream, sentence, outcome)
@@ -518,8 +554,3 @@ def _jobs_from_first_sound(pieces: list[Piece], now: float, first_sound: float, 
     """What is to be made for who is to hear a first sound, of so many frames, then."""
     rest = list(jobs(pieces, now, first_sound, size))[1:]
     return [(first_sound, pieces[0].first_cost(size)), *rest]
-
-
-def _jobs_from_now(pieces: list[Piece], now: float, size: int = FIRST_FRAMES) -> list[Job]:
-    """What is to be made for who hears a first sound as soon as can be."""
-    return _jobs_from_first_sound(pieces, now, now + pieces[0].first_cost(size), size)

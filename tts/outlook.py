@@ -9,6 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
+
 from tts.chunks import FIRST_FRAMES, JOIN_FRAMES, chunk, without_crumbs
 from tts.pace import Pace
 
@@ -22,6 +25,8 @@ NEXT_FRAMES = 96
 
 Job = tuple[float, float]
 """When it is due, monotonic seconds, and what it costs, seconds of computing."""
+Jobs = npt.NDArray[np.float64]
+"""Many of them, (2, n): times above, costs below. A hundred listeners have a thousand, looked at for each call."""
 
 
 @dataclass(frozen=True)
@@ -85,13 +90,29 @@ def jobs(pieces: Iterable[Piece], now: float, plays_until: float, first: int = N
             start, cost, size = start + taken, 0.0, NEXT_FRAMES
 
 
-def lateness(all_jobs: Iterable[Job], now: float, workers: int) -> float:
+def gather(some: Iterable[Job]) -> Jobs:
+    """Jobs as an array."""
+    return np.array(list(some), np.float64).reshape(-1, 2).T
+
+
+def together(parts: Iterable[Jobs]) -> Jobs:
+    """The jobs of several listeners."""
+    return np.concatenate([np.empty((2, 0)), *parts], axis=1)
+
+
+def later(some: Jobs, seconds: float) -> Jobs:
+    """The same jobs, due so much later."""
+    moved: Jobs = some + np.array([[seconds], [0.0]])
+    return moved
+
+
+def lateness(some: Jobs, now: float, workers: int) -> float:
     """By how many seconds the latest is late, where the most urgent is done first; 0 or less: everything is in time.
 
     Each is begun at the latest when all that is more urgent has been shared out among the workers (Graham 1966).
     """
-    begun, latest = now, float("-inf")
-    for due, cost in sorted(all_jobs):
-        latest = max(latest, begun + cost - due)
-        begun += cost / workers
-    return latest
+    if not some.size:
+        return float("-inf")
+    due, cost = some[:, np.lexsort((some[1], some[0]))]
+    begun = now + (np.cumsum(cost) - cost) / workers
+    return float(np.max(begun + cost - due))

@@ -20,7 +20,7 @@ from tests.unit.playback import Clock, CostlyVoice, Listener, World
 from tts.chunks import FIRST_FRAMES, JOIN_FRAMES, chunk
 from tts.engine import FIRST_SIZES, LONELY_FRAMES, LONGEST_CALL_S, MOST_SENTENCES, Engine, ListenerStream, Sentence
 from tts.metrics import TtsMetrics
-from tts.outlook import NEXT_FRAMES, Piece, jobs, lateness
+from tts.outlook import NEXT_FRAMES, Piece, gather, jobs, lateness
 from tts.pace import Pace, Ratio
 from tts.voice import Manner, Utterance
 
@@ -591,10 +591,10 @@ def test_a_call_that_fails_ends_its_sentence_alone() -> None:
 
 def test_lateness_is_of_the_best_order() -> None:
     """What is due first is done first; the latest decides."""
-    assert lateness([], 0, 1) == float("-inf")
-    assert lateness([(3, 1), (1, 1)], 0, 1) == pytest.approx(0)
-    assert lateness([(3, 1), (1.5, 1), (2, 1.5)], 0, 1) == pytest.approx(0.5)
-    assert lateness([(3, 1), (1.5, 1), (2, 1.5)], 0, 2) == pytest.approx(0)
+    assert lateness(gather([]), 0, 1) == float("-inf")
+    assert lateness(gather([(3, 1), (1, 1)]), 0, 1) == pytest.approx(0)
+    assert lateness(gather([(3, 1), (1.5, 1), (2, 1.5)]), 0, 1) == pytest.approx(0.5)
+    assert lateness(gather([(3, 1), (1.5, 1), (2, 1.5)]), 0, 2) == pytest.approx(0)
 
 
 def test_jobs_of_a_listener_are_due_before_each_runs_out() -> None:
