@@ -69,7 +69,7 @@ clean: ## remove .venv, .rivals and caches; the stack, its models and .env stay
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .PHONY: bench-asr bench-asr-accuracy bench-asr-false-text bench-asr-hotwords bench-asr-long bench-asr-reconnect
-.PHONY: bench-tts bench-tts-busy bench-tts-round-trip bench-tts-first-audio bench-tts-compute bench-tts-encodings
+.PHONY: bench-tts bench-tts-busy bench-tts-overload bench-tts-round-trip bench-tts-first-audio bench-tts-compute bench-tts-encodings
 .PHONY: bench-asr-overload bench-serving bench-gpu
 bench-asr: venv ## final latency by live speakers, beside the rivals: SPEECH=folder ARGS="--quick"
 	@$(PYTHON_RUN) benchmarks.asr_speakers $(SPEECH) $(ARGS)
@@ -88,6 +88,8 @@ bench-tts: venv ## first audio and gaps by listeners, beside the rivals: ARGS="-
 bench-tts-busy: venv ## 24 listeners with a reply every 6 s beside wyoming-piper, and the most that are served in time
 	@$(PYTHON_RUN) benchmarks.tts_listeners --systems chorus wyoming-piper --scenarios apart --every 6 --search \
 		--listeners 24 --minutes 5 --output benchmarks/results/tts_busy $(ARGS)
+bench-tts-overload: venv ## more listeners at the same moment than can be served in time, and one alone before and after
+	@$(PYTHON_RUN) benchmarks.tts_overload $(ARGS)
 bench-tts-round-trip: venv ## what recognition hears of what synthesis says, beside whole sentences of piper-tts
 	@$(PYTHON_RUN) benchmarks.tts_round_trip $(ARGS)
 bench-tts-compute: venv ## what the parts of a voice cost, in chunks, whole, and beside piper-tts
