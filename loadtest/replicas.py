@@ -87,7 +87,7 @@ def read_replica(service: Service, url: str, timeout_s: float = TIMEOUT_S) -> Re
 
 
 def read_health(url: str, timeout_s: float = TIMEOUT_S) -> dict[str, Any]:
-    """What `/health` says, of a replica that can't serve too. Raises `NotThere`, also for nginx's answer in its place."""
+    """What `/health` says, also of a replica that can't serve. Raises `NotThere`, for nginx's own answer too."""
     try:
         health = json.loads(_get(f"{url}/health", timeout_s))
     except ValueError as error:
@@ -226,7 +226,7 @@ class Watcher:
 
 def describe(urls: Mapping[Service, Sequence[str]], timeout_s: float = TIMEOUT_S) -> dict[str, str]:
     """What serves, for a run's settings: of each service, how many replicas run which model on what."""
-    told = {}
+    told: dict[str, str] = {}
     for service, each in urls.items():
         kinds: Counter[str] = Counter()
         for url in each:

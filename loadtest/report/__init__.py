@@ -1,4 +1,4 @@
-"""From the records of a run to its verdict: `collect`, then `report`, then `page` and `tables`; all without I/O of its own.
+"""From the records of a run to its verdict: `collect`, then `report`, then `page` and `tables`.
 
 python -m loadtest.report RUN.jsonl --out FOLDER
 """

@@ -52,9 +52,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     for verdict in found.verdicts:
         mark = "holds" if verdict.holds else "FAILS"
-        print(
-            f"{mark}  {verdict.title}: {told.of_unit(verdict.found, verdict.unit)} ({told.limit(verdict)}; {verdict.note})"
-        )
+        value = told.of_unit(verdict.found, verdict.unit)
+        print(f"{mark}  {verdict.title}: {value} ({told.limit(verdict)}; {verdict.note})")
     print(f"{told.outcome(found)}: {told.headline(found)}")
     print(f"report: {options.out / 'report.html'}")
     return 0 if found.holds else 1

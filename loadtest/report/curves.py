@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 
 from loadtest.events import Population
 from loadtest.report.collect import Collected
@@ -42,6 +43,7 @@ class Level(msgspec.Struct, frozen=True):
     """What so many people at a time met."""
 
     users: int
+    """Mean of those levels that are told as one."""
     asr_final_s: Summary
     tts_first_audio_s: Summary
 
@@ -93,7 +95,7 @@ class People:
         """Time that people were there, of all together."""
         return float(self._sum[-1])
 
-    def mean(self, edges: Floats) -> Floats:
+    def mean(self, edges: npt.NDArray[Any]) -> Floats:
         """Their mean number between each two moments."""
         if not len(self._when):
             return np.zeros(len(edges) - 1)
@@ -169,7 +171,7 @@ def minutes(run: Collected, people: People) -> list[Minute]:
         return [summary(found.get(minute, column([]))) for minute in range(many)]
 
     def often(when: Any) -> list[int]:
-        return np.bincount(minute_of(when).astype(np.int64), minlength=many).tolist()
+        return [int(each) for each in np.bincount(minute_of(when).astype(np.int64), minlength=many)]
 
     finals = latency(run.utterances.when, run.utterances.final_s)
     partials = latency(run.utterances.when, run.utterances.partial_s)
@@ -198,17 +200,16 @@ def minutes(run: Collected, people: People) -> list[Minute]:
 def load_curve(run: Collected, people: People) -> list[Level]:
     """Latency against the number of people there were when it was waited for; empty where that did not vary."""
     width = max(1, round(people.most / LEVELS))
-
-    def levels(when: Any) -> Any:
-        return np.rint(people.at(column(when)) / width)
-
-    finals = grouped(levels(run.utterances.when), column(run.utterances.final_s))
-    firsts = grouped(levels(run.replies.when), column(run.replies.first_audio_s))
+    when = column([*run.utterances.when, *run.replies.when])
+    users = people.at(when)
+    levels = np.rint(users / width)
+    finals = grouped(levels[: len(run.utterances.when)], column(run.utterances.final_s))
+    firsts = grouped(levels[len(run.utterances.when) :], column(run.replies.first_audio_s))
     found = []
-    for level in sorted(finals.keys() | firsts.keys()):
+    for level, there in grouped(levels, users).items():
         final, first = (summary(each.get(level, column([]))) for each in (finals, firsts))
         if max(final.count, first.count) >= LEVEL_ANSWERS:
-            found.append(Level(min(level * width, people.most), final, first))
+            found.append(Level(round(float(there.mean())), final, first))
     return found if len(found) > 1 else []
 
 

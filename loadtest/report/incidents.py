@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 import numpy as np
 
@@ -14,7 +16,7 @@ TOGETHER_S = 10.0
 
 
 class Others(msgspec.Struct, frozen=True):
-    """One latency of everybody who lost no connection, in the minute before an incident and in the one that it begins."""
+    """One latency of everybody who lost no connection, in the minute before an incident and in the one after."""
 
     measure: str
     before: Summary
@@ -71,7 +73,7 @@ def _incident(run: Collected, group: list[Lost]) -> Incident:
     away = [_away(run, each) for each in group]
     returned = column([each for each in away if each is not None])
 
-    def others(name: str, when: Floats, users: object, values: Floats) -> Others:
+    def others(name: str, when: Floats, users: Any, values: Floats) -> Others:
         other = ~np.isin(users, numbers)
         before = other & (when >= at - MINUTE_S) & (when < at)
         during = other & (when >= at) & (when < at + MINUTE_S)

@@ -18,7 +18,7 @@ class Isolation(msgspec.Struct, frozen=True):
     clean: list[str]
     """Proven, and on neither side of a breach."""
     breached: list[str]
-    """Who got something of others, or whose something went to others, or who got audio that is not that of their text."""
+    """Who got something of others, whose something went to others, or who got audio of another text than theirs."""
     not_proven: dict[str, str]
     """Everybody else, with what was checked of theirs: too little."""
     checked_utterances: int

@@ -129,16 +129,18 @@ def column(values: Any) -> Floats:
 
 def measures(run: Collected) -> list[Measure]:
     """Every latency, in the order in which a person meets them."""
-    utterances, replies = run.utterances, run.replies
+    asr, tts, utterances, replies = run.connections["asr"], run.connections["tts"], run.utterances, run.replies
     gaps = column(replies.longest_gap_s)
+    gaps = np.where(gaps > 0, gaps, np.nan)
+    partial, final = "first partial after the begin of speech", "final after the true end of speech"
     return [
-        _measure(run, "asr_connect_s", "connecting", "asr", run.connections["asr"].instance, run.connections["asr"].took),
-        _measure(run, "asr_partial_s", "first partial after the begin of speech", "asr", utterances.instance, utterances.partial_s),
-        _measure(run, "asr_final_s", "final after the true end of speech", "asr", utterances.instance, utterances.final_s),
-        _measure(run, "tts_connect_s", "connecting", "tts", run.connections["tts"].instance, run.connections["tts"].took),
+        _measure(run, "asr_connect_s", "connecting", "asr", asr.instance, asr.took),
+        _measure(run, "asr_partial_s", partial, "asr", utterances.instance, utterances.partial_s),
+        _measure(run, "asr_final_s", final, "asr", utterances.instance, utterances.final_s),
+        _measure(run, "tts_connect_s", "connecting", "tts", tts.instance, tts.took),
         _measure(run, "tts_first_audio_s", "first audio after asking", "tts", replies.instance, replies.first_audio_s),
-        _measure(run, "tts_gap_s", "longest gap of replies that have one", "tts", replies.instance, np.where(gaps > 0, gaps, np.nan)),
-    ]  # fmt: skip
+        _measure(run, "tts_gap_s", "longest gap of replies that have one", "tts", replies.instance, gaps),
+    ]
 
 
 def _measure(run: Collected, name: str, title: str, service: Service, instances: Any, values: Any) -> Measure:

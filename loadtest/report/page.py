@@ -19,20 +19,23 @@ CSS = Path(__file__).with_name("page.css")
 SECONDS, MILLISECONDS, PERCENT, COUNT = Axis(" s"), Axis(" ms", 1000), Axis(" %", 100), Axis()
 MIB, GIB = Axis(" MiB", 2.0**-20), Axis(" GiB", 2.0**-30)
 SERVER = {
-    "connections": ("Connections, by replica", COUNT),
-    "queue": ("Queue: jobs that wait, by replica", COUNT),
-    "queue_wait_s": ("Wait in the queue, mean; of finals and of sentences", MILLISECONDS),
-    "real_time_factor": ("Real-time factor: engine time for a second of audio", COUNT),
-    "cpu": ("CPU, in cores, by replica", COUNT),
-    "memory_bytes": ("Memory, by replica", MIB),
-    "gpu": ("GPU utilisation, as each replica reads it", PERCENT),
-    "vram_bytes": ("GPU memory in use, as each replica reads it", GIB),
-    "machine_cpu": ("CPU of the load generator's machine, all cores", PERCENT),
-    "machine_memory_bytes": ("Memory in use on it", GIB),
-    "nginx_connections": ("Connections open at nginx", COUNT),
-    "up": ("Replicas that serve (1) or do not (0)", COUNT),
+    "connections": ("connections", COUNT),
+    "queue": ("jobs in the queue", COUNT),
+    "queue_wait_s": ("mean wait in the queue", MILLISECONDS),
+    "real_time_factor": ("engine time for a second of audio", COUNT),
+    "cpu": ("CPU, in cores", COUNT),
+    "memory_bytes": ("memory", MIB),
+    "gpu": ("GPU utilisation", PERCENT),
+    "vram_bytes": ("GPU memory in use", GIB),
+    "up": ("serves (1) or does not (0)", COUNT),
 }
-"""Titles of what is read of the server, in the order of the page."""
+"""What is read of replicas, in the order of the page."""
+AROUND = {
+    "machine_cpu": ("CPU of this machine, all cores", PERCENT),
+    "machine_memory_bytes": ("Memory in use on this machine", GIB),
+    "nginx_connections": ("Connections open at nginx", COUNT),
+}
+"""And around them; this machine is the load generator's."""
 
 
 class Markup(str):
@@ -62,7 +65,7 @@ def _sections(report: Report, title: str) -> Iterable[str]:
     yield f'<p class="soft">{told.moment(report.started)}. {escape(told.duty_cycle(report))}</p></header>\n'
     yield items(_figures(report))
     yield heading("Thresholds")
-    yield table(("", "threshold", "limit", "found", "of"), _verdicts(report), numeric=(2, 3))
+    yield table(("", "threshold", "limit", "found"), _verdicts(report), numeric=(2, 3))
     if report.incidents:
         yield from _incidents(report)
     if report.curves is not None:
@@ -102,30 +105,16 @@ def _figures(report: Report) -> Iterable[tuple[str, str]]:
 def _verdicts(report: Report) -> Iterable[Sequence[Cell]]:
     for each in report.verdicts:
         mark = ("✓ holds", "pass") if each.holds else ("✗ fails", "fail")
-        yield mark, each.title, told.limit(each), told.of_unit(each.found, each.unit), each.note
+        title = Markup(f"{escape(each.title)}<small>{escape(each.note)}</small>")
+        yield mark, (title, "title"), told.limit(each), told.of_unit(each.found, each.unit)
 
 
 def _incidents(report: Report) -> Iterable[str]:
-    yield heading("Incidents", "Connections were lost. Others are those who lost none; their p95 in the minute from "
-                  "the loss on stands beside that of the minute before.")  # fmt: skip
-    rows, others = [], []
+    yield heading("Incidents", "Others are those who lost no connection.")
     for each in report.incidents:
-        when = f"{told.length(each.at_s)} after the start"
-        back = f"{each.reconnected} of {each.lost}"
-        people = f"{len(each.people)}: {', '.join(each.people)}"
-        lost = str(each.lost_utterances)
-        rows.append((when, ", ".join(each.instances) or told.ABSENT, people, back, told.seconds(each.away_s.p50),
-                     told.seconds(each.away_s.worst), lost, "; ".join(each.reasons)))  # fmt: skip
-        for other in each.others:
-            ratio = told.ABSENT if other.ratio is None else f"{other.ratio:.2f} ×"
-            before, during = (f"{told.seconds(found.p95)} ({found.count})" for found in (other.before, other.during))
-            others.append((when, report.measure(other.measure).title, before, during, ratio))
-    yield table(("", "replica", "people who lost one", "came back", "away, p50", "longest", "utterances lost", "reason"),
-                rows, numeric=(3, 4, 5, 6))  # fmt: skip
-    yield "<p></p>"
-    yield table(
-        ("", "others: p95 (how many)", "minute before", "minute of the loss", "ratio"), others, numeric=(2, 3, 4)
-    )
+        yield f"<p>{escape(told.incident(each))}</p>"
+        yield f"<details><summary>These people</summary><p>{escape(', '.join(each.people))}</p></details>"
+    yield table(told.OTHERS, told.others(report), numeric=(1, 2, 3))
 
 
 def _over_time(report: Report, curves: Curves) -> Iterable[str]:
@@ -142,9 +131,6 @@ def _over_time(report: Report, curves: Curves) -> Iterable[str]:
     else:
         text = "No refusal, failure, lost connection or gap in this run."
         yield f'<figure><h3>Refusals and troubles</h3><p class="soft">{text}</p></figure>'
-    machine = curves.server.get("machine_cpu")
-    if machine:
-        yield _chart(report, SERVER["machine_cpu"][0], machine, PERCENT)
     yield "</div>"
 
 
@@ -161,14 +147,10 @@ def _by_load(report: Report) -> Iterable[str]:
             known = [(float(each.users), getattr(each, name)) for each in levels if getattr(each, name).count]
             curves.append(Curve(share, [users for users, _ in known], [getattr(found, share) for _, found in known]))
         most = float(max(each.users for each in levels))
-        yield f"<figure><h3>{title}, by people</h3>{line_chart(curves, SECONDS, limit=limit, x_end=most, people=True)}</figure>"
-    yield "</div><p></p>"
-    rows = [
-        (str(each.users), *told.latency(each.asr_final_s)[:3], *told.latency(each.tts_first_audio_s)[:3])
-        for each in levels
-    ]
-    head = ("people", "utterances", "final p50", "p95", "replies", "first audio p50", "p95")
-    yield table(head, rows, numeric=range(7))
+        drawn = line_chart(curves, SECONDS, limit=limit, x_end=most, people=True)
+        yield f"<figure><h3>{title}, by people</h3>{drawn}</figure>"
+    yield "</div>"
+    yield table(told.LEVELS, told.levels(report), numeric=range(len(told.LEVELS)))
 
 
 def _chart(report: Report, title: str, curves: Sequence[Curve], axis: Axis, limit: float | None = None) -> str:
@@ -180,15 +162,9 @@ def _chart(report: Report, title: str, curves: Sequence[Curve], axis: Axis, limi
 
 
 def _latencies(report: Report) -> Iterable[str]:
-    rows: list[Sequence[Cell]] = []
-    parts = []
-    for each in report.measures:
-        rows.append((f"{told.SERVICE[each.service]}: {each.title}", *told.latency(each.all)))
-        if len(each.by_instance) > 1:
-            for instance, found in each.by_instance.items():
-                parts.append(len(rows))
-                rows.append((instance, *told.latency(found)))
-    yield table(("", "count", *told.HEAD), rows, numeric=range(1, 6), parts=parts)
+    rows = list(told.latencies(report))
+    parts = [number for number, (part, _) in enumerate(rows) if part]
+    yield table(("", "count", *told.HEAD), (row for _, row in rows), numeric=range(1, 6), parts=parts)
 
 
 def _shares(shares: Sequence[Share]) -> Iterable[str]:
@@ -209,7 +185,6 @@ def _shares(shares: Sequence[Share]) -> Iterable[str]:
             bars=2,
             caption=f"Largest deviation of connections from even: {told.percent(share.deviation)}",
         )
-        yield "<p></p>"
 
 
 def _isolation(report: Report) -> Iterable[str]:
@@ -225,7 +200,7 @@ def _isolation(report: Report) -> Iterable[str]:
 
 def _words(report: Report) -> Iterable[str]:
     found = report.words
-    yield f"<p>Word error rate {told.percent(found.rate)}: {found.errors} of {found.words} words, lost utterances included.</p>"
+    yield f"<p>Word error rate {told.percent(found.rate)}: {found.errors} of {found.words} words.</p>"
     if report.words_by_user:
         yield f"<details><summary>By person, the worst first: {len(report.words_by_user)}</summary>"
         rows = [
@@ -240,16 +215,11 @@ def _generators(report: Report) -> Iterable[str]:
     late, share = f"{limits.generator_late_p95_s * 1000:g} ms", told.percent(limits.generator_late_share)
     yield (
         f"<p>A second lags where the 95th percentile of how late frames were sent is over {late}; a run with more than "
-        f"{share} of such seconds is invalid. CPU is in cores.</p>"
+        f"{share} of such seconds is invalid.</p>"
     )
-    rows = [
-        (each.worker, told.length(each.seconds), told.percent(each.share), told.seconds(each.late_p95),
-         told.seconds(each.late_worst), f"{each.cpu_mean:.2f}", f"{each.cpu_most:.2f}")
-        for each in report.generators
-    ]  # fmt: skip
-    yield table(("worker", "time", "lagged", "late, p95", "worst", "CPU, mean", "most"), rows, numeric=range(1, 7))
+    yield table(told.GENERATORS, told.generators(report), numeric=range(1, 7))
     if report.curves is not None and report.generators:
-        yield '<p></p><div class="charts">'
+        yield '<div class="charts">'
         curves = report.curves
         yield _chart(
             report, "How late frames were sent, p95", curves.generator_late_s, MILLISECONDS, limits.generator_late_p95_s
@@ -261,9 +231,13 @@ def _generators(report: Report) -> Iterable[str]:
 def _server(curves: Curves, report: Report) -> Iterable[str]:
     yield '<div class="charts">'
     for name, (title, axis) in SERVER.items():
-        found = curves.server.get(name)
-        if found and name != "machine_cpu" and not (name == "up" and all(min(curve.y) == 1 for curve in found)):
-            yield _chart(report, title, found, axis)
+        for service, service_title in told.SERVICE.items():
+            found = [curve for curve in curves.server.get(name, []) if curve.name.startswith(service + " ")]
+            if found and not (name == "up" and all(min(curve.y) == 1 for curve in found)):
+                yield _chart(report, f"{service_title.capitalize()}: {title}", found, axis)
+    for name, (title, axis) in AROUND.items():
+        if name in curves.server:
+            yield _chart(report, title, curves.server[name], axis)
     yield "</div>"
 
 
@@ -273,7 +247,6 @@ def _settings(report: Report) -> Iterable[str]:
         yield "<p>The run did not record them.</p>"
         return
     yield table((), [(name.replace("_", " "), str(value)) for name, value in report.run.machine.items()])
-    yield "<p></p>"
     yield table(
         (), [(name, told.ABSENT if value is None else str(value)) for name, value in report.run.settings.items()]
     )
@@ -286,14 +259,7 @@ def _details(report: Report) -> Iterable[str]:
                  each.connection_id, each.what) for each in report.failures]  # fmt: skip
         yield table(("after", "who", "service", "replica", "connection", "what"), rows)
     yield heading("Minute by minute")
-    head = ("minute", "people", "utterances", "final p50", "p95", "replies", "first audio p50", "p95",
-            "with a gap", "refusals", "errors", "lost")  # fmt: skip
-    rows = [
-        (str(each.minute), f"{each.users:.1f}", *told.latency(each.asr_final_s)[:3], *told.latency(each.tts_first_audio_s)[:3],
-         str(each.replies_with_gap), str(each.refusals), str(each.failures), str(each.lost_connections))
-        for each in report.minutes
-    ]  # fmt: skip
-    yield table(head, rows, numeric=range(12))
+    yield table(told.MINUTES, told.minutes(report), numeric=range(len(told.MINUTES)))
 
 
 def heading(text: str, explained: str = "") -> str:
@@ -320,7 +286,7 @@ def table(
 ) -> str:
     """Rows under their head, if they have one; `numeric` columns to the right, `parts` are rows of the row before."""
     right, within = set(numeric), set(parts)
-    out = ['<div class="table"><table>']
+    out = [f'<div class="table{"" if head else " pairs"}"><table>']
     if caption:
         out.append(f"<caption>{escape(caption)}</caption>")
     if head:

@@ -1,4 +1,4 @@
-"""What replicas, nginx and the machine told of themselves in a run, from totals to what happened between two readings."""
+"""What replicas, nginx and the machine told of themselves, from totals to what happened between two readings."""
 
 from __future__ import annotations
 

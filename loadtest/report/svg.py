@@ -14,7 +14,7 @@ from html import escape
 from loadtest.report.curves import Curve
 
 WIDTH, HEIGHT = 460, 230
-LEFT, RIGHT, TOP, BOTTOM = 52, 12, 12, 26
+LEFT, RIGHT, TOP, BOTTOM = 52, 20, 12, 26
 TICKS = 4
 COLOURS = 6
 """Curves beyond so many have the colours of the first again."""
@@ -66,14 +66,13 @@ def line_chart(
     for x in _ticks_of_people(x_end) if people else _ticks_of_time(x_end):
         label = f"{x:g}" if people else _clock(x, x_end)
         parts.append(f'<text x="{x_of(x):.1f}" y="{HEIGHT - 8}" text-anchor="middle">{label}</text>')
-    for mark in marks:
-        parts.append(f'<path class="mark" d="M{x_of(mark):.1f} {TOP}V{HEIGHT - BOTTOM}"/>')
+    parts += [f'<path class="mark" d="M{x_of(mark):.1f} {TOP}V{HEIGHT - BOTTOM}"/>' for mark in marks]
     if drawn is not None:
-        parts.append(f'<path class="limit" d="M{LEFT} {y_of(drawn):.1f}H{WIDTH - RIGHT}"/>')
-        text = f"at most {axis.told(drawn)}"
-        parts.append(
-            f'<text class="limit-text" x="{WIDTH - RIGHT}" y="{y_of(drawn) - 5:.1f}" text-anchor="end">{text}</text>'
-        )
+        y = y_of(drawn)
+        parts.append(f'<path class="limit" d="M{LEFT} {y:.1f}H{WIDTH - RIGHT}"/>')
+        text_y = y + 14 if y < TOP + 14 else y - 5
+        text = f'x="{WIDTH - RIGHT}" y="{text_y:.1f}" text-anchor="end">at most {axis.told(drawn)}'
+        parts.append(f'<text class="limit-text" {text}</text>')
     for number, curve in enumerate(curves):
         parts += _line(curve, number % COLOURS, x_of, y_of, x_end)
     parts.append("</svg>")

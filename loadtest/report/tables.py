@@ -36,7 +36,10 @@ def as_markdown(report: Report) -> str:
             ),
         ),
         "## Latencies",
-        markdown_table(("", "count", *told.HEAD), _latencies(report)),
+        markdown_table(
+            ("", "count", *told.HEAD),
+            ((f"– {name}" if part else name, *numbers) for part, (name, *numbers) in told.latencies(report)),
+        ),
         "## Counts",
         markdown_table(("", ""), told.counted(report)),
         "## Share of each replica",
@@ -63,11 +66,12 @@ def as_markdown(report: Report) -> str:
     if report.isolation.not_proven:
         parts.append("Not proven: " + ", ".join(map(_escaped, report.isolation.not_proven)) + ".")
     if report.incidents:
-        parts += ["## Incidents", markdown_table(_INCIDENTS, _incidents(report))]
+        parts += ["## Incidents", *(_escaped(told.incident(each)) for each in report.incidents)]
+        parts.append(markdown_table(told.OTHERS, told.others(report)))
     if report.load_curve:
-        parts += ["## Load curve", markdown_table(_LEVELS, _levels(report))]
-    parts += ["## Load generator", markdown_table(_GENERATORS, _generators(report))]
-    parts += ["## Minute by minute", markdown_table(_MINUTES, _minutes(report))]
+        parts += ["## Load curve", markdown_table(told.LEVELS, told.levels(report))]
+    parts += ["## Load generator", markdown_table(told.GENERATORS, told.generators(report))]
+    parts += ["## Minute by minute", markdown_table(told.MINUTES, told.minutes(report))]
     if report.run is not None:
         told_run = [*report.run.machine.items(), *report.run.settings.items()]
         parts += ["## Machine and settings", markdown_table(("", ""), ((name, str(value)) for name, value in told_run))]
@@ -117,67 +121,6 @@ def _escaped(text: str) -> str:
 
 def _mark(holds: bool) -> str:
     return "holds" if holds else "**fails**"
-
-
-_INCIDENTS = (
-    "after",
-    "replica",
-    "lost",
-    "people",
-    "came back",
-    "away p50",
-    "longest",
-    "utterances lost",
-    "others' p95",
-)
-_LEVELS = ("people", "utterances", "final p50", "p95", "replies", "first audio p50", "p95")
-_GENERATORS = ("worker", "time", "lagged", "late p95", "worst", "CPU mean (cores)", "most")
-_MINUTES = ("minute", "people", "utterances", "final p50", "p95", "replies", "first audio p50", "p95", "gaps", "refusals", "errors", "lost")  # fmt: skip
-
-
-def _latencies(report: Report) -> Iterable[Sequence[str]]:
-    for each in report.measures:
-        yield f"{told.SERVICE[each.service]}: {each.title}", *told.latency(each.all)
-        if len(each.by_instance) > 1:
-            for instance, found in each.by_instance.items():
-                yield f"– {instance}", *told.latency(found)
-
-
-def _incidents(report: Report) -> Iterable[Sequence[str]]:
-    for each in report.incidents:
-        others = "; ".join(
-            f"{other.measure} {told.seconds(other.before.p95)}, then {told.seconds(other.during.p95)}"
-            for other in each.others
-        )
-        yield (
-            told.length(each.at_s),
-            ", ".join(each.instances),
-            str(each.lost),
-            ", ".join(each.people),
-            str(each.reconnected),
-            told.seconds(each.away_s.p50),
-            told.seconds(each.away_s.worst),
-            str(each.lost_utterances),
-            others,
-        )
-
-
-def _levels(report: Report) -> Iterable[Sequence[str]]:
-    for each in report.load_curve:
-        yield str(each.users), *told.latency(each.asr_final_s)[:3], *told.latency(each.tts_first_audio_s)[:3]
-
-
-def _generators(report: Report) -> Iterable[Sequence[str]]:
-    for each in report.generators:
-        lateness = told.percent(each.share), told.seconds(each.late_p95), told.seconds(each.late_worst)
-        yield each.worker, told.length(each.seconds), *lateness, f"{each.cpu_mean:.2f}", f"{each.cpu_most:.2f}"
-
-
-def _minutes(report: Report) -> Iterable[Sequence[str]]:
-    for each in report.minutes:
-        final, first = told.latency(each.asr_final_s)[:3], told.latency(each.tts_first_audio_s)[:3]
-        troubles = each.replies_with_gap, each.refusals, each.failures, each.lost_connections
-        yield str(each.minute), f"{each.users:.1f}", *final, *first, *map(str, troubles)
 
 
 def _numbers(found: Summary) -> tuple[str, ...]:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from datetime import UTC, datetime
 
+from loadtest.report.incidents import Incident
 from loadtest.report.measures import Summary
 from loadtest.report.report import Report, Verdict
 
@@ -139,10 +141,75 @@ def isolation(report: Report) -> str:
 
 def breaches(report: Report) -> list[tuple[str, ...]]:
     """Who got it, on which connection, whose it was, on which connection, and what."""
-    return [
+    rows: list[tuple[str, ...]] = [
         (each.user, each.connection_id, each.whose, each.other_connection_id, f"{SERVICE[each.service]}: {each.what}")
         for each in report.isolation.named
-    ] + [
+    ]
+    rows += [
         (user, ABSENT, "not known", ABSENT, f"synthesis: {many} replies whose audio is not that of their text")
         for user, many in report.isolation.other_audio.items()
     ]
+    return rows
+
+
+def incident(found: Incident) -> str:
+    """In three sentences."""
+    where = f" on {', '.join(found.instances)}" if found.instances else ""
+    told = (
+        f"{length(found.at_s)} after the start: {found.lost} connections of {len(found.people)} people{where} were lost"
+    )
+    told += f" ({'; '.join(found.reasons)}). {found.reconnected} of {found.lost} came back"
+    if found.reconnected:
+        told += f", after {seconds(found.away_s.p50)} (p50), {seconds(found.away_s.worst)} at the longest"
+    return f"{told}. These people lost {found.lost_utterances} utterances."
+
+
+def latencies(report: Report) -> Iterable[tuple[bool, tuple[str, ...]]]:
+    """Rows of a latency each, those of one replica (True) after that of all, where there are several."""
+    for each in report.measures:
+        yield False, (f"{SERVICE[each.service]}: {each.title}", *latency(each.all))
+        if len(each.by_instance) > 1:
+            for instance, found in each.by_instance.items():
+                yield True, (instance, *latency(found))
+
+
+OTHERS = ("others' p95 (of how many)", "minute before", "minute of the loss", "ratio")
+
+
+def others(report: Report) -> Iterable[tuple[str, ...]]:
+    """Rows under `OTHERS`."""
+    for each in report.incidents:
+        for other in each.others:
+            before, during = (f"{seconds(found.p95)} ({found.count})" for found in (other.before, other.during))
+            ratio = ABSENT if other.ratio is None else f"{other.ratio:.2f} ×"
+            yield f"{length(each.at_s)}: {report.measure(other.measure).title}", before, during, ratio
+
+
+LEVELS = ("people", "utterances", "final p50", "p95", "replies", "first audio p50", "p95")
+
+
+def levels(report: Report) -> Iterable[tuple[str, ...]]:
+    """Rows under `LEVELS`."""
+    for each in report.load_curve:
+        yield str(each.users), *latency(each.asr_final_s)[:3], *latency(each.tts_first_audio_s)[:3]
+
+
+MINUTES = ("minute", *LEVELS, "with a gap", "refusals", "errors", "lost")
+
+
+def minutes(report: Report) -> Iterable[tuple[str, ...]]:
+    """Rows under `MINUTES`."""
+    for each in report.minutes:
+        answers = *latency(each.asr_final_s)[:3], *latency(each.tts_first_audio_s)[:3]
+        troubles = each.replies_with_gap, each.refusals, each.failures, each.lost_connections
+        yield str(each.minute), f"{each.users:.1f}", *answers, *map(str, troubles)
+
+
+GENERATORS = ("worker", "time", "lagged", "late, p95", "worst", "CPU in cores, mean", "most")
+
+
+def generators(report: Report) -> Iterable[tuple[str, ...]]:
+    """Rows under `GENERATORS`."""
+    for each in report.generators:
+        lateness = percent(each.share), seconds(each.late_p95), seconds(each.late_worst)
+        yield each.worker, length(each.seconds), *lateness, f"{each.cpu_mean:.2f}", f"{each.cpu_most:.2f}"

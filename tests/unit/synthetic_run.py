@@ -37,11 +37,12 @@ def a_run(
     killed_at: float | None = None,
     replicas: bool = True,
 ) -> list[Event]:
-    """All goes well, but that the first recognition replica dies `killed_at` seconds after the start, if it is given."""
+    """All goes well, but that the first recognition replica dies `killed_at` seconds after the start, if given."""
     chance = random.Random(seed)
     seconds = minutes * 60
-    settings = {"users": users, "turn_every_s": turn_every_s, "mix": "voice=1", "asr": "2 × whisper-tiny.en, cpu, int8"}
-    events: list[Event] = [Run(at=START, settings=settings, machine=MACHINE, seconds=seconds, users=users)]
+    asr, tts = "2 × whisper-tiny.en, cpu, int8", "2 × en_US-joe-medium, cpu, float32"
+    chosen = {"users": users, "turn_every_s": turn_every_s, "mix": "voice=1", "asr": asr, "tts": tts}
+    events: list[Event] = [Run(at=START, settings=chosen, machine=MACHINE, seconds=seconds, users=users)]
     events += _load_generators(chance, users, seconds, ramp_s)
     for number in range(users):
         events += _person(chance, number, START + ramp_s * number / users, START + seconds, turn_every_s, killed_at)
@@ -83,7 +84,9 @@ def _person(
         if dead and killed_at is not None and due >= START + killed_at:
             dead = False
             at = START + killed_at + chance.uniform(0, 0.02)
-            yield Lost(at=at, user=user, service="asr", connection_id=ids["asr"], instance=where["asr"], what="1006 reset")
+            yield Lost(
+                at=at, user=user, service="asr", connection_id=ids["asr"], instance=where["asr"], what="1006 reset"
+            )
             where["asr"], ids["asr"] = INSTANCES["asr"][1], f"{user}-asr-2"
             yield connected("asr", at + chance.uniform(0.3, 1.5), again=True)
         seconds = max(1.0, chance.gauss(5, 1.5))
@@ -132,7 +135,7 @@ def _replicas(
     chance: random.Random, users: int, seconds: float, ramp_s: float, killed_at: float | None
 ) -> Iterator[Event]:
     cpu = dict.fromkeys((*INSTANCES["asr"], *INSTANCES["tts"]), 3.0)
-    engine, audio, waited, jobs = ({name: 1.0 for name in cpu} for _ in range(4))
+    engine, audio, waited, jobs = (dict.fromkeys(cpu, 1.0) for _ in range(4))
     for tick in range(int(seconds) // 5 + 1):
         at = START + 5 * tick
         share = min(1.0, 5 * tick / max(1.0, ramp_s))
@@ -164,7 +167,10 @@ def _replicas(
                     values["tts_queue_wait_seconds_sum"] = waited[instance]
                     values["tts_queue_wait_seconds_count"] = jobs[instance]
                 yield Replica(at=at, instance=instance, service=service, values=values)
-        machine = {"machine_cpu_busy": 0.1 + 0.7 * share * chance.uniform(0.9, 1.1), "machine_memory_used_bytes": 3.0 * 2**30}
+        machine = {
+            "machine_cpu_busy": 0.1 + 0.7 * share * chance.uniform(0.9, 1.1),
+            "machine_memory_used_bytes": 3.0 * 2**30,
+        }
         yield Replica(at=at, instance="machine", service="machine", values=machine)
         yield Replica(
             at=at, instance="nginx", service="nginx", values={"nginx_connections_active": 4 * users * share + 1}
