@@ -30,12 +30,12 @@ SERVER = {
     "up": ("serves (1) or does not (0)", COUNT),
 }
 """What is read of replicas, in the order of the page."""
+MACHINE_CPU = "machine_cpu"
 AROUND = {
-    "machine_cpu": ("CPU of this machine, all cores", PERCENT),
     "machine_memory_bytes": ("Memory in use on this machine", GIB),
     "nginx_connections": ("Connections open at nginx", COUNT),
 }
-"""And around them; this machine is the load generator's."""
+"""And around them; "this machine" is the load generator's."""
 
 
 class Markup(str):
@@ -49,11 +49,15 @@ Cell = str | tuple[str, str]
 def page(report: Report) -> str:
     """The whole page."""
     title = f"Load test: {told.title(report)}"
-    body = "".join(_sections(report, title))
+    return document(f"{title}: {told.outcome(report)}", "".join(_sections(report, title)))
+
+
+def document(title: str, body: str) -> str:
+    """A page around its sections."""
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{escape(title)}: {told.outcome(report)}</title>"
+        f"<title>{escape(title)}</title>"
         f"<style>\n{CSS.read_text(encoding='utf-8')}</style></head><body><main>\n{body}</main></body></html>\n"
     )
 
@@ -110,7 +114,9 @@ def _verdicts(report: Report) -> Iterable[Sequence[Cell]]:
 
 
 def _incidents(report: Report) -> Iterable[str]:
-    yield heading("Incidents", "Others are those who lost no connection.")
+    yield heading(
+        "Incidents", "Others are those who lost no connection: the minute before beside the one from the loss on."
+    )
     for each in report.incidents:
         yield f"<p>{escape(told.incident(each))}</p>"
         yield f"<details><summary>These people</summary><p>{escape(', '.join(each.people))}</p></details>"
@@ -131,6 +137,8 @@ def _over_time(report: Report, curves: Curves) -> Iterable[str]:
     else:
         text = "No refusal, failure, lost connection or gap in this run."
         yield f'<figure><h3>Refusals and troubles</h3><p class="soft">{text}</p></figure>'
+    if MACHINE_CPU in curves.server:
+        yield _chart(report, "CPU of this machine, all cores", curves.server[MACHINE_CPU], PERCENT)
     yield "</div>"
 
 

@@ -187,7 +187,7 @@ def _verdicts(
         "largest deviation of a replica's connections from even",
         "%",
         uneven.deviation if uneven else None,
-        f"of {uneven.service}, {len(uneven.connections)} replicas" if uneven else "no connections",
+        f"of the {len(uneven.connections)} replicas of {uneven.service}" if uneven else "no connections",
     )
     took = column([*run.connections["asr"].took, *run.connections["tts"].took])
     yield from p95("connect_p95_s", "connecting, p95", summary(took), "connections")

@@ -61,7 +61,9 @@ def of_unit(value: float | None, unit: str) -> str:
         return seconds(value)
     if unit == "%":
         return percent(value)
-    return number(value) + (f" {unit}" if unit and value is not None else "")
+    if unit == "×" and value is not None:
+        return f"{value:.2f} ×"
+    return number(value)
 
 
 def limit(verdict: Verdict) -> str:
@@ -168,12 +170,12 @@ def latencies(report: Report) -> Iterable[tuple[bool, tuple[str, ...]]]:
     """Rows of a latency each, those of one replica (True) after that of all, where there are several."""
     for each in report.measures:
         yield False, (f"{SERVICE[each.service]}: {each.title}", *latency(each.all))
-        if len(each.by_instance) > 1:
+        if len(each.by_instance) > 1 and each.all.count:
             for instance, found in each.by_instance.items():
                 yield True, (instance, *latency(found))
 
 
-OTHERS = ("others' p95 (of how many)", "minute before", "minute of the loss", "ratio")
+OTHERS = ("others' p95 (of how many)", "before", "after", "ratio")
 
 
 def others(report: Report) -> Iterable[tuple[str, ...]]:
