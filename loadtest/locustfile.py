@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 import gevent
 from gevent.event import Event
-from locust import LoadTestShape, User, events, task
+from locust import LoadTestShape, User, events, runners, task
 from locust.argument_parser import LocustArgumentParser
 from locust.env import Environment
 from locust.runners import LocalRunner, MasterRunner, WorkerRunner
@@ -29,6 +29,9 @@ ALIVE = Path("/tmp/loadtest-alive")
 ALIVE_S = 2.0
 ENDING_S = 120.0
 """A run that is under way when Locust is told to quit is brought to its report."""
+runners.HEARTBEAT_LIVENESS = 15
+"""Seconds without a sign of a worker after which it is lost. Locust's 3 end a soak for one busy moment; whether people
+were late meanwhile is told by the crews themselves."""
 
 
 class _Side:
@@ -42,6 +45,7 @@ class Person(User):
     """One of a crew, for as long as Locust has this user."""
 
     abstract = True
+    host = web.HOST
     kind: ClassVar[Kind]
 
     @task

@@ -103,7 +103,7 @@ class Master:
     def handle(self, worker: str, told: Mapping[str, Any]) -> None:
         """What a worker tells, by its id."""
         current = self.current
-        if current is None or current.name != told["run"]:
+        if current is None or current.name != told["run"] or current.records.closed:
             return  # of a run that is over
         match told["what"]:
             case "records":

@@ -71,17 +71,16 @@ def add_arguments(parser: ArgumentParser) -> None:
     """To Locust's own parser; their defaults, and those of its own that a run needs, come from the environment."""
     given = read_settings()
     mixes = list(dict.fromkeys((given.mix, *MIXES)))
-    group = parser.add_argument_group("People", "and what they do; LOADTEST_… set the defaults")
-    group.add_argument("--shape", choices=SHAPES, default=_text("shape", "steady"), help="of the load over time")
-    group.add_argument("--mix", choices=mixes, default=given.mix, help="of people, by weight")
-    group.add_argument("--other-mix", default="", help="in place of the one above: voice, caption, reader, idle, slow")
+    parser.add_argument("--shape", choices=SHAPES, default=_text("shape", "steady"), help="of the load over time")
+    parser.add_argument("--mix", choices=mixes, default=given.mix, help="of people, by weight")
+    parser.add_argument("--other-mix", default="", help="in place of the one above: voice, caption, reader, idle, slow")
     for name in BEHAVIOUR:
         default = getattr(given, name)
         choices = ("recordings", "synthesis") if name == "speech_from" else None
-        group.add_argument(_flag(name), type=type(default), choices=choices, default=default, help=HELP[name])
+        parser.add_argument(_flag(name), type=type(default), choices=choices, default=default, help=HELP[name])
     for name, (default, told) in OUTLINE.items():
-        group.add_argument(_flag(name), type=type(default), default=type(default)(_text(name, default)), help=told)
-    group.add_argument("--thresholds", default=_text("thresholds", "gpu"), help="gpu or cpu, then NAME=NUMBER")
+        parser.add_argument(_flag(name), type=type(default), default=type(default)(_text(name, default)), help=told)
+    parser.add_argument("--thresholds", default=_text("thresholds", "gpu"), help="gpu or cpu, then NAME=NUMBER")
     parser.set_defaults(
         num_users=int(_text("users", 60)),
         spawn_rate=float(_text("spawn_rate", 10)),

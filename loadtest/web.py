@@ -20,8 +20,10 @@ th, td { border-bottom: 1px solid #8884; padding: .4rem .8rem .4rem 0; text-alig
 .pass { color: #15803d; } .fail, .invalid { color: #b91c1c; }
 @media (prefers-color-scheme: dark) { body { background: #111; color: #eee; } a { color: #8ab4f8; } }
 """
+HOST = "the stack"
+"""What stands in the form's field for an address, which Locust insists on."""
 LINK = (
-    '<a id="reports" href="./reports" style="position:fixed;right:1rem;bottom:1rem;z-index:9;padding:.6rem 1.2rem;'
+    '<a id="reports" href="./reports" style="position:fixed;left:1rem;bottom:1rem;z-index:9;padding:.6rem 1.2rem;'
     'border-radius:1.5rem;background:#15803d;color:#fff;font:500 15px system-ui;text-decoration:none">Reports</a>'
 )
 """On every page of the UI: its own program draws elsewhere, and knows no links of others before a test has begun."""
@@ -76,12 +78,15 @@ def install(environment: Environment, runs: Path, busy: Callable[[], str]) -> No
         return response
 
     ui.app.register_blueprint(pages, url_prefix=ui.environment.parsed_options.web_base_path or None)
+    ui.app.json.sort_keys = False  # type: ignore[attr-defined]  # the form's fields come in the order of `options`
     ui.template_args["extended_csv_files"] = [{"href": "./reports", "title": "Reports of all runs"}]
 
 
 def check(environment: Environment, form: dict[str, str]) -> None:
     """Raises `ValueError` where a run can't be as the start form says."""
     chosen: dict[str, Any] = dict(vars(environment.parsed_options))
+    if form.get("host", HOST) != HOST:
+        raise ValueError("the stack's addresses are settings: LOADTEST_ASR_URL, LOADTEST_TTS_URL")
     form["num_users"] = form.pop("user_count", chosen["num_users"])
     if not form.get("run_time"):
         form.pop("run_time", None)
