@@ -6,6 +6,7 @@ Locust's greenlets only say who is there; everything that takes time happens in 
 from __future__ import annotations
 
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -14,6 +15,7 @@ from gevent.event import Event
 from locust import LoadTestShape, User, events, runners, task
 from locust.argument_parser import LocustArgumentParser
 from locust.env import Environment
+from locust.exception import RPCError
 from locust.runners import LocalRunner, MasterRunner, WorkerRunner
 
 from loadtest import web
@@ -111,7 +113,7 @@ def _init(environment: Environment, **_: Any) -> None:
     runner, options = environment.runner, environment.parsed_options
     assert options is not None
     if isinstance(runner, WorkerRunner | LocalRunner):
-        worker = _Side.worker = Worker(runner.send_message, environment.events.request.fire)
+        worker = _Side.worker = Worker(partial(_send, runner), environment.events.request.fire)
         runner.register_message(TO_WORKER, lambda environment, msg: worker.handle(msg.data))
         gevent.spawn(worker.flush_for_ever)
     if isinstance(runner, WorkerRunner):
@@ -146,6 +148,13 @@ def _quitting(environment: Environment, **_: Any) -> None:
     if _Side.worker is not None:
         _Side.worker.close()
         _Side.worker.flush()
+
+
+def _send(runner: WorkerRunner | LocalRunner, kind: str, data: dict[str, Any]) -> None:
+    try:
+        runner.send_message(kind, data)
+    except RPCError as error:
+        raise ConnectionError(str(error)) from error
 
 
 def _check(options: dict[str, Any]) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from loadtest.report.thresholds import thresholds_from
 from loadtest.settings import LoadSettings, read_settings
 from loadtest.shapes import SHAPES, Outline, Stage, in_time, stages
 
@@ -105,6 +106,8 @@ def read_options(chosen: Mapping[str, Any]) -> Options:
     except ValidationError as error:
         problem = error.errors()[0]
         raise ValueError(f"{problem['loc'][0]}: {problem['msg']} (got {problem['input']!r})") from None
+    thresholds = tuple(chosen["thresholds"].split())
+    thresholds_from(thresholds)
     table = stages(outline)
     if outline.shape == "open" and not people.arrivals_per_minute:
         raise ValueError("shape open: set arrivals_per_minute to more than 0")
@@ -113,7 +116,7 @@ def read_options(chosen: Mapping[str, Any]) -> Options:
             f"a run of {outline.seconds:g} s is too short for {outline.shape} with {outline.users} users: "
             "give it more time, or a higher spawn rate"
         )
-    return Options(outline, table, people, tuple(chosen["thresholds"].split()))
+    return Options(outline, table, people, thresholds)
 
 
 def _number(name: str, given: Any) -> float:

@@ -16,6 +16,8 @@ RECORDS = "run.jsonl"
 TROUBLE = "trouble.txt"
 """Why a run ended before its time, where it did."""
 REPORTS = ("report.html", "report.md", "report.json", "report.csv")
+CAPACITY = ("capacity.html", "capacity.md", "capacity.json", "capacity.csv")
+"""Of a search for how many people there may be, over several runs."""
 
 
 def runs_folder() -> Path:
@@ -29,7 +31,7 @@ class RunInfo:
 
     name: str
     outcome: str
-    """`pass`, `fail`, `invalid`, or `no report` while it is not there."""
+    """`pass`, `fail`, `invalid`, `capacity` for a search, or `no report` while there is none."""
     note: str
     files: tuple[str, ...]
 
@@ -48,32 +50,38 @@ def new_run(folder: Path, name: str, now: datetime | None = None) -> Path:
 
 
 def list_runs(folder: Path) -> list[RunInfo]:
-    """The newest first; folders without records are none."""
+    """The newest first."""
     if not folder.is_dir():
         return []
-    found = (path for path in folder.iterdir() if (path / RECORDS).is_file())
+    found = (path for path in folder.iterdir() if _is_run(path))
     return [_info(path) for path in sorted(found, key=lambda path: path.name, reverse=True)]
 
 
 def find_run(folder: Path, name: str) -> Path | None:
     """The folder of a run by its name, None where there is none; no name leads out of the folder."""
     path = folder / name
-    return path if path.parent == folder and name != ".." and (path / RECORDS).is_file() else None
+    return path if path.parent == folder and name != ".." and _is_run(path) else None
 
 
 def zipped(run: Path) -> bytes:
     """The report in all its forms, without the records."""
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name in (*REPORTS, TROUBLE):
+        for name in (*REPORTS, *CAPACITY, TROUBLE):
             if (run / name).is_file():
                 archive.write(run / name, f"{run.name}/{name}")
     return file.getvalue()
 
 
+def _is_run(path: Path) -> bool:
+    return (path / RECORDS).is_file() or (path / CAPACITY[0]).is_file()
+
+
 def _info(run: Path) -> RunInfo:
     trouble = (run / TROUBLE).read_text(encoding="utf-8").strip() if (run / TROUBLE).is_file() else ""
-    files = tuple(name for name in (*REPORTS, RECORDS) if (run / name).is_file())
+    files = tuple(name for name in (*REPORTS, *CAPACITY, RECORDS) if (run / name).is_file())
+    if CAPACITY[0] in files:
+        return RunInfo(run.name, "capacity", "", files)
     try:
         report = json.loads((run / "report.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):

@@ -78,7 +78,8 @@ def install(environment: Environment, runs: Path, busy: Callable[[], str]) -> No
         return response
 
     ui.app.register_blueprint(pages, url_prefix=ui.environment.parsed_options.web_base_path or None)
-    ui.app.json.sort_keys = False  # type: ignore[attr-defined]  # the form's fields come in the order of `options`
+    # The form shows its fields in the order in which `options` adds them.
+    ui.app.jinja_env.policies["json.dumps_kwargs"] = {"sort_keys": False}
     ui.template_args["extended_csv_files"] = [{"href": "./reports", "title": "Reports of all runs"}]
 
 
@@ -111,7 +112,8 @@ def page(runs: list[RunInfo]) -> str:
 
 def _row(run: RunInfo) -> str:
     name = escape(run.name, quote=True)
-    view = f'<a href="./reports/{name}/report.html">report</a>' if "report.html" in run.files else ""
+    pages = [file for file in run.files if file.endswith(".html")]
+    view = "".join(f'<a href="./reports/{name}/{file}">report</a>' for file in pages)
     files = [f'<a href="./reports/{name}/{file}?download">{file.rpartition(".")[2]}</a>' for file in run.files]
     if view:
         files.append(f'<a href="./reports/{name}.zip">zip</a>')

@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 import gevent
-from locust.exception import RPCError
 from pydantic import ValidationError
 
 from loadtest.crew_process import CrewFailed, CrewProcess
@@ -46,7 +45,7 @@ class Worker:
     """One crew a run. `handle` takes the master's orders, `come` and `leave` Locust's users."""
 
     def __init__(self, send: Send, fire: Callable[..., object], make_crew: MakeCrew = CrewProcess) -> None:
-        """`send` to the master; `fire` is Locust's event `request`."""
+        """`send` to the master, raising `ConnectionError`; `fire` is Locust's event `request`."""
         self._send = send
         self._fire = fire
         self._make_crew = make_crew
@@ -101,7 +100,7 @@ class Worker:
             lines = self._outbox.take(BATCH)
             try:
                 self._tell("records", lines=lines, dropped=self._outbox.dropped)
-            except RPCError as error:
+            except ConnectionError as error:
                 log.warning("the master can't be told: %s", error)
                 self._outbox.put_back(lines)
                 return
