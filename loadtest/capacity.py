@@ -52,7 +52,9 @@ def run_at(users: int, *, every_s: float, minutes: float, workers: int, limits: 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; returns its exit status."""
     parser = argparse.ArgumentParser(prog="python -m loadtest.capacity", description=__doc__)
-    parser.add_argument("--every", type=float, nargs="+", default=[45.0], help="seconds from turn to turn, a search each")
+    parser.add_argument(
+        "--every", type=float, nargs="+", default=[45.0], help="seconds from turn to turn, a search each"
+    )
     parser.add_argument("--minutes", type=float, default=5.0, help="for which the number found is held (default: 5)")
     parser.add_argument("--probe-minutes", type=float, default=1.5, help="of each run before (default: 1.5)")
     parser.add_argument("--first", type=int, default=16, help="people of the first run (default: 16)")

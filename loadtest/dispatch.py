@@ -90,7 +90,7 @@ def _load_by(kind: str) -> Callable[[Counts], tuple[int, int]]:
     return lambda people: (people[kind], sum(people.values()))
 
 
-def most_of_a_worker(tables: Iterable[Mapping[str, int]], workers: int) -> dict[str, int]:
+def most_of_a_worker(tables: Iterable[Mapping[Any, int]], workers: int) -> dict[str, int]:
     """The most people of each kind that one of so many workers has, over all those numbers of people."""
     found: dict[str, int] = {}
     for table in tables:

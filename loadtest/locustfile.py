@@ -103,12 +103,10 @@ class Shape(LoadTestShape):
         return _Side.master.tick()
 
 
-@events.init_command_line_parser.add_listener
 def _add_arguments(parser: LocustArgumentParser) -> None:
     add_arguments(parser)
 
 
-@events.init.add_listener
 def _init(environment: Environment, **_: Any) -> None:
     runner, options = environment.runner, environment.parsed_options
     assert options is not None
@@ -127,7 +125,6 @@ def _init(environment: Environment, **_: Any) -> None:
             web.install(environment, runs_folder(), _busy)
 
 
-@events.test_stop.add_listener
 def _test_stop(environment: Environment, **_: Any) -> None:
     if _Side.master is None:
         return
@@ -137,7 +134,6 @@ def _test_stop(environment: Environment, **_: Any) -> None:
         gevent.spawn(_Side.master.finish)  # the page that asked for the end does not wait for the report
 
 
-@events.quitting.add_listener
 def _quitting(environment: Environment, **_: Any) -> None:
     if _Side.master is not None:
         if environment.runner is not None:
@@ -176,3 +172,12 @@ def _touch(runner: WorkerRunner) -> None:
         if runner.connected:
             ALIVE.touch()
         gevent.sleep(ALIVE_S)
+
+
+for hook, listener in (
+    (events.init_command_line_parser, _add_arguments),
+    (events.init, _init),
+    (events.test_stop, _test_stop),
+    (events.quitting, _quitting),
+):
+    hook.add_listener(listener)  # type: ignore[no-untyped-call]  # Locust does not say

@@ -109,7 +109,7 @@ class Master:
             case "records":
                 current.records.writelines(line + b"\n" for line in told["lines"])
                 if told["dropped"]:
-                    self._trouble(current, f"worker {worker} dropped {told['dropped']} records: the master was too slow")
+                    self._trouble(current, f"worker {worker} had to drop {told['dropped']} records")
             case "progress":
                 current.progress[worker] = (told["done"], told["total"])
                 if time.monotonic() - self._told >= 1 or told["done"] == told["total"]:
@@ -137,7 +137,7 @@ class Master:
             self._wait(lambda: set(self._present(current)) <= current.finished, FINISHED_WITHIN_S)
             missing = len(set(current.workers) - current.finished)
             if missing:
-                self._trouble(current, f"{missing} of {len(current.workers)} workers did not hand over their last records")
+                self._trouble(current, f"{missing} of {len(current.workers)} workers did not hand over their records")
             current.records.close()
             self._environment.process_exit_code = self._conclude(current)
         finally:
@@ -183,10 +183,10 @@ class Master:
     def _start(self, current: Current) -> None:
         options, people = current.options, current.options.people
         watched = _watched(people)
-        settings = {
+        settings: dict[str, str | int | float | bool | None] = {
             "shape": options.outline.shape,
             "spawn_rate": options.outline.rate,
-            **{name: str(value) for name, value in people.model_dump().items() if name not in ("references", "rendering")},
+            **{name: str(value) for name, value in people.model_dump(exclude={"references", "rendering"}).items()},
             "workers": len(current.workers),
             "thresholds": " ".join(options.thresholds),
             **{f"stack, {service}": told for service, told in describe(watched).items()},
@@ -231,7 +231,11 @@ class Master:
             return TROUBLED
         command = [sys.executable, "-m", "loadtest.report", str(current.folder / RECORDS), "--out", str(current.folder)]
         done = subprocess.run(
-            [*command, "--thresholds", *current.options.thresholds], cwd=ROOT, capture_output=True, text=True, check=False
+            [*command, "--thresholds", *current.options.thresholds],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=False,
         )
         for line in (done.stdout + done.stderr).splitlines():
             log.info("%s", line)

@@ -1,4 +1,4 @@
-"""Records as rows of Locust's statistics: what each tells a person who watches, in milliseconds, and whether it failed."""
+"""Records as rows of Locust's statistics: what each tells who watches, in milliseconds, and whether it failed."""
 
 from __future__ import annotations
 

@@ -106,6 +106,5 @@ def in_time(table: Sequence[Stage], seconds: float) -> bool:
     before = [0, *(stage.users for stage in table)]
     changes = [abs(after - first) for first, after in pairwise(before)]
     return all(
-        stage.start_s + change / stage.rate <= end
-        for stage, change, end in zip(table, changes, ends, strict=True)
+        stage.start_s + change / stage.rate <= end for stage, change, end in zip(table, changes, ends, strict=True)
     )

@@ -1,4 +1,4 @@
-"""What Locust's web UI has beside its own: the reports of all runs, and a start form that says what is wrong with it."""
+"""What Locust's web UI has beside its own: the reports of all runs, and a start form that says what is wrong."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 
 from flask import Blueprint, Response, abort, jsonify, request, send_from_directory
 from locust.env import Environment
+from locust.util.timespan import parse_timespan
 
 from loadtest.options import read_options
 from loadtest.runs import RunInfo, find_run, list_runs, zipped
@@ -63,12 +64,9 @@ def install(environment: Environment, runs: Path, busy: Callable[[], str]) -> No
 
     @ui.app.before_request
     def check_start() -> Response | None:
-        if request.method != "POST" or not request.path.endswith("/swarm"):
+        if request.endpoint != "locust.swarm":
             return None
-        try:
-            why = busy() or check(environment, request.form.to_dict())
-        except ValueError as error:
-            why = str(error)
+        why = busy() or what_is_wrong(environment, request.form.to_dict())
         return jsonify({"success": False, "message": why, "host": environment.host}) if why else None
 
     @ui.app.after_request
@@ -77,25 +75,27 @@ def install(environment: Environment, runs: Path, busy: Callable[[], str]) -> No
             response.set_data(response.get_data(as_text=True).replace("</body>", f"{LINK}</body>"))
         return response
 
-    ui.app.register_blueprint(pages, url_prefix=ui.environment.parsed_options.web_base_path or None)
+    ui.app.register_blueprint(pages)
     # The form shows its fields in the order in which `options` adds them.
     ui.app.jinja_env.policies["json.dumps_kwargs"] = {"sort_keys": False}
     ui.template_args["extended_csv_files"] = [{"href": "./reports", "title": "Reports of all runs"}]
 
 
-def check(environment: Environment, form: dict[str, str]) -> None:
-    """Raises `ValueError` where a run can't be as the start form says."""
-    chosen: dict[str, Any] = dict(vars(environment.parsed_options))
+def what_is_wrong(environment: Environment, form: dict[str, str]) -> str:
+    """Why a run can't be as the start form says; nothing where it can."""
     if form.get("host", HOST) != HOST:
-        raise ValueError("the stack's addresses are settings: LOADTEST_ASR_URL, LOADTEST_TTS_URL")
-    form["num_users"] = form.pop("user_count", chosen["num_users"])
-    if not form.get("run_time"):
-        form.pop("run_time", None)
-    elif not form["run_time"].isdigit():
-        from locust.util.timespan import parse_timespan
-
-        form["run_time"] = parse_timespan(form["run_time"])
-    read_options(chosen | form)
+        return "the stack's addresses are settings: LOADTEST_ASR_URL, LOADTEST_TTS_URL"
+    chosen: dict[str, Any] = vars(environment.parsed_options) | form
+    chosen["num_users"] = form.get("user_count", chosen["num_users"])
+    try:
+        if form.get("run_time"):
+            chosen["run_time"] = parse_timespan(form["run_time"])
+        else:
+            chosen["run_time"] = vars(environment.parsed_options)["run_time"]
+        read_options(chosen)
+    except ValueError as error:
+        return str(error)
+    return ""
 
 
 def page(runs: list[RunInfo]) -> str:

@@ -1,4 +1,4 @@
-"""A Locust worker's side: a crew of people in a child process, whose records go to Locust's statistics and to the master."""
+"""A Locust worker's side: a crew of people in a process of its own, whose records go to Locust and to the master."""
 
 from __future__ import annotations
 
@@ -31,11 +31,20 @@ MOST_FAILURES = 200
 class Crew(Protocol):
     """What is used of `CrewProcess`."""
 
-    def prepare(self, people: Mapping[Kind, int], first: int, on_progress: Callable[[Progress], None]) -> None: ...
-    def start(self, kind: Kind, name: str) -> None: ...
-    def stop(self, name: str) -> None: ...
-    def arrive(self, per_minute: float, turns: int, first: int, step: int) -> None: ...
-    def close(self) -> None: ...
+    def prepare(self, people: Mapping[Kind, int], first: int, on_progress: Callable[[Progress], None]) -> None:
+        """As its."""
+
+    def start(self, kind: Kind, name: str) -> None:
+        """As its."""
+
+    def stop(self, name: str) -> None:
+        """As its."""
+
+    def arrive(self, per_minute: float, turns: int, first: int, step: int) -> None:
+        """As its."""
+
+    def close(self) -> None:
+        """As its."""
 
 
 MakeCrew = Callable[[Callable[[Event], None], LoadSettings, str, Callable[[str], None]], Crew]

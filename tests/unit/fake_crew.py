@@ -10,6 +10,7 @@ import os
 import select
 import sys
 import time
+from typing import Any
 
 from loadtest.events import Connected, Heard, Lag, Population, Spoken
 from loadtest.orders import Arrive, End, Left, Prepare, Prepared, Progress, Start, Stop, StopAll, encode, read_order
@@ -56,28 +57,20 @@ class FakeCrew:
         self.people.append(name)
         tell(Population(at=now, users=len(self.people), worker=self.worker))
         for service in ("asr", "tts"):
-            tell(Connected(at=now, user=name, service=service, connection_id=f"{service}-{name}", instance="a", took=0.01))
+            tell(Connected(**self.of(name, service), took=0.01))
+
+    def of(self, name: str, service: str) -> dict[str, Any]:
+        common = {"at": time.time(), "user": name, "service": service}
+        return {**common, "connection_id": f"{service}-{name}", "instance": "a"}
 
     def live(self) -> None:
         now = time.time()
         for name in self.people:
-            asr = {"at": now, "user": name, "service": "asr", "connection_id": f"asr-{name}", "instance": "a"}
-            tell(Heard(**asr, spoken="a b", heard="a b", words=2, errors=0, seconds=1, final_s=0.2, partial_s=0.1, turn_due=now))
-            tell(
-                Spoken(
-                    **{**asr, "service": "tts", "connection_id": f"tts-{name}"},
-                    text="a b",
-                    words=2,
-                    outcome="complete",
-                    first_audio_s=0.1,
-                    seconds=1,
-                    gaps=0,
-                    gap_s=0,
-                    longest_gap_s=0,
-                    proof="same",
-                    asked_due=now,
-                )
-            )
+            words = {"spoken": "a b", "heard": "a b", "words": 2, "errors": 0, "seconds": 1.0}
+            tell(Heard(**self.of(name, "asr"), **words, final_s=0.2, partial_s=0.1, turn_due=now))
+            sound = {"text": "a b", "words": 2, "outcome": "complete", "first_audio_s": 0.1, "seconds": 1.0}
+            gaps = {"gaps": 0, "gap_s": 0.0, "longest_gap_s": 0.0, "proof": "same", "asked_due": now}
+            tell(Spoken(**self.of(name, "tts"), **sound, **gaps))
         tell(Lag(at=now, worker=self.worker, users=len(self.people), late_p95=0.001, late_worst=0.002, cpu=0.1))
 
 
