@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import http.server
 import json
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -180,7 +180,7 @@ async def test_the_watcher_reads_on_its_own_thread_until_it_ends() -> None:
         with Watcher(put, {"asr": [url]}, every_s=0.01):
             await eventually(lambda: len(found) >= 3)
         after = len(found)
-        time.sleep(0.05)
+        await asyncio.sleep(0.05)
         assert len(found) == after
     assert {name for _, name in found} == {"replicas"}
     assert threading.active_count() == before
