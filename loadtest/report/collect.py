@@ -118,6 +118,7 @@ class Person:
     """What was checked of one person's answers."""
 
     uses: set[Service] = field(default_factory=set)
+    """Services that took them in; empty of who was only refused."""
     checked: dict[Service, int] = field(default_factory=lambda: {"asr": 0, "tts": 0})
     """Answers that came and were compared with what they should be."""
     other_audio: int = 0
@@ -165,7 +166,9 @@ class Collected:
         self.start = event.at if self.start is None else min(self.start, event.at)
         self.end = event.at if self.end is None else max(self.end, event.at)
         if isinstance(event, OfUser):
-            self._person(event.user).uses.add(event.service)
+            person = self._person(event.user)
+            if not isinstance(event, Refused | Failed):
+                person.uses.add(event.service)
         match event:
             case Run():
                 self.run = event

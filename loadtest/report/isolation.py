@@ -15,6 +15,7 @@ class Isolation(msgspec.Struct, frozen=True):
     """What a run proves of it."""
 
     people: int
+    """Whom a service took in."""
     clean: list[str]
     """Proven, and on neither side of a breach."""
     breached: list[str]
@@ -37,18 +38,19 @@ class Isolation(msgspec.Struct, frozen=True):
 
 
 def isolation(run: Collected) -> Isolation:
-    """Of all people that a record tells of."""
+    """Of all people whom a service took in."""
+    people = {user: person for user, person in run.people.items() if person.uses}
     other_audio = {user: person.other_audio for user, person in run.people.items() if person.other_audio}
     breached = run.leaked | other_audio.keys()
     clean, not_proven = [], {}
-    for user in sorted(run.people.keys() - breached, key=_by_number):
-        person = run.people[user]
+    for user in sorted(people.keys() - breached, key=_by_number):
+        person = people[user]
         if all(person.checked[service] >= PROVEN_BY for service in person.uses):
             clean.append(user)
         else:
             not_proven[user] = f"{person.checked['asr']} utterances, {person.checked['tts']} replies"
     return Isolation(
-        people=len(run.people),
+        people=len(people),
         clean=clean,
         breached=sorted(breached, key=_by_number),
         not_proven=not_proven,

@@ -215,5 +215,5 @@ def _slower(lost: list[incidents.Incident]) -> tuple[float | None, str]:
             if ratio is None:
                 return None, f"{other.measure} of others has no p95 in both minutes around {incident.at_s:.0f} s"
             if ratio >= worst:
-                worst, note = ratio, f"{other.measure}, {incident.at_s:.0f} s after the start"
+                worst, note = ratio, f"of {other.measure}, {incident.at_s:.0f} s after the start"
     return (worst if not math.isnan(worst) else None), note

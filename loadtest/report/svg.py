@@ -14,7 +14,7 @@ from html import escape
 from loadtest.report.curves import Curve
 
 WIDTH, HEIGHT = 460, 230
-LEFT, RIGHT, TOP, BOTTOM = 52, 20, 12, 26
+LEFT, RIGHT, TOP, BOTTOM = 58, 20, 12, 26
 TICKS = 4
 COLOURS = 6
 """Curves beyond so many have the colours of the first again."""

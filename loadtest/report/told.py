@@ -137,7 +137,7 @@ def isolation(report: Report) -> str:
     checked = f"{found.checked_utterances} utterances and {found.checked_replies} replies were checked"
     told = f"{len(found.clean)} of {found.people} people are proven to have got their own and nobody else's; {checked}."
     if found.breaches:
-        told += f" {found.breaches} breaches touch {len(found.breached)} people."
+        told += f" Breaches: {found.breaches}; people on either side of them: {len(found.breached)}."
     return told
 
 
