@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
+from loadtest.settings import KINDS, Kind
+
 REPLIES = Path(__file__).resolve().with_name("replies.txt")
 """One a line: 5 to 35 words, in one sentence or several, as a voice agent would say them."""
 WORDS = (5, 35)
@@ -20,16 +22,17 @@ NAMES = Path(__file__).resolve().with_name("names.txt")
 """First names in its first line, last names in the second."""
 
 
-def name_of(number: int) -> str:
-    """The name of a number: no two below 3,000 have the same, and neighbours share no part of it."""
+def name_of(kind: Kind, number: int) -> str:
+    """The name of a number: no two below 600 of any kind have the same, and neighbours share no part of it."""
     first, last = _names()
+    number += KINDS.index(kind) * (len(first) * len(last) // len(KINDS))
     return f"{first[number % len(first)]} {last[(number + number // len(first)) % len(last)]}"
 
 
-def replies(kind: str, number: int, seed: int, count: int, mean_words: float) -> list[str]:
+def replies(kind: Kind, number: int, seed: int, count: int, mean_words: float) -> list[str]:
     """So many replies of a person, whose lengths are around the mean."""
     choice = random.Random(f"reply {seed} {kind} {number}")
-    name, found = name_of(number), list[str]()
+    name, found = name_of(kind, number), list[str]()
     while len(found) < count:
         wanted = min(WORDS[1], max(WORDS[0], choice.gauss(mean_words, mean_words / 2.5)))
         text = f"{name}, {_begun(choice.choice(_near(wanted - 2)))}"
@@ -38,7 +41,7 @@ def replies(kind: str, number: int, seed: int, count: int, mean_words: float) ->
     return found
 
 
-def paragraphs(kind: str, number: int, seed: int, count: int) -> list[str]:
+def paragraphs(kind: Kind, number: int, seed: int, count: int) -> list[str]:
     """So many texts of a reader: several replies each."""
     choice = random.Random(f"paragraph {seed} {kind} {number}")
     found = list[str]()
@@ -48,15 +51,15 @@ def paragraphs(kind: str, number: int, seed: int, count: int) -> list[str]:
         while words < PARAGRAPH_WORDS:
             taken.append(parts.pop())
             words += len(taken[-1].split())
-        found.append(f"{name_of(number)}, {_begun(' '.join(taken))}")
+        found.append(f"{name_of(kind, number)}, {_begun(' '.join(taken))}")
     return found
 
 
-def sentences(kind: str, number: int, seed: int, count: int) -> list[str]:
+def sentences(kind: Kind, number: int, seed: int, count: int) -> list[str]:
     """So many sentences that a person says: introducing itself, it tells what nobody else does."""
     choice = random.Random(f"sentence {seed} {kind} {number}")
     known = choice.sample(_known(), len(_known()))
-    return [f"This is {name_of(number)} speaking. {known[each % len(known)]}" for each in range(count)]
+    return [f"This is {name_of(kind, number)} speaking. {known[each % len(known)]}" for each in range(count)]
 
 
 def _begun(text: str) -> str:
