@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import subprocess
 import sys
@@ -60,6 +61,8 @@ class Current:
     prepared: set[str] = field(default_factory=set)
     finished: set[str] = field(default_factory=set)
     progress: dict[str, tuple[int, int]] = field(default_factory=dict)
+    people: dict[str, int] = field(default_factory=dict)
+    """How many each worker has, those who arrived by a rate included."""
     started: float | None = None
     """Monotonic time at which people began to come."""
     ending: bool = False
@@ -108,6 +111,7 @@ class Master:
         match told["what"]:
             case "records":
                 current.records.writelines(line + b"\n" for line in told["lines"])
+                current.people[worker] = told["people"]
                 if told["dropped"]:
                     self._trouble(current, f"worker {worker} had to drop {told['dropped']} records")
             case "progress":
@@ -281,7 +285,7 @@ class Master:
             "%4.0f of %.0f s: %d users; %d finals, p95 %.0f ms; %d replies, first audio p95 %.0f ms; %d failures",
             elapsed,
             current.options.outline.seconds,
-            self._runner.user_count,
+            sum(current.people.values()),
             finals.num_requests,
             finals.get_response_time_percentile(0.95) or 0,
             sounds.num_requests,
@@ -308,9 +312,9 @@ def _tables(options: Options) -> list[dict[Kind, int]]:
 
 
 def callers_at_once(people: LoadSettings) -> int:
-    """How many callers there are at once, about, where they arrive by a rate and each stays for its turns."""
-    stay_s = people.turns_per_caller * people.turn_every_s
-    return max(1, round(people.arrivals_per_minute / 60 * stay_s))
+    """How many callers there hardly ever are at once, where they arrive by chance and each stays for its turns."""
+    mean = people.arrivals_per_minute / 60 * people.turns_per_caller * people.turn_every_s
+    return math.ceil(mean + 3 * math.sqrt(mean))
 
 
 def _changes(people: LoadSettings) -> dict[str, Any]:

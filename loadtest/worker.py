@@ -11,7 +11,7 @@ import gevent
 from pydantic import ValidationError
 
 from loadtest.crew_process import CrewFailed, CrewProcess
-from loadtest.events import Event, encode
+from loadtest.events import Event, Population, encode
 from loadtest.messages import TO_MASTER, Outbox, PrepareOrder, Send
 from loadtest.orders import Progress
 from loadtest.rows import rows
@@ -65,6 +65,7 @@ class Worker:
         """Numbers of people who are not there, the one that left longest ago first."""
         self._next = 0
         self._failures: set[str] = set()
+        self._people = 0
 
     def handle(self, order: Mapping[str, Any]) -> None:
         """One of the master's orders; what takes long runs beside."""
@@ -108,7 +109,7 @@ class Worker:
         while len(self._outbox):
             lines = self._outbox.take(BATCH)
             try:
-                self._tell("records", lines=lines, dropped=self._outbox.dropped)
+                self._tell("records", lines=lines, dropped=self._outbox.dropped, people=self._people)
             except ConnectionError as error:
                 log.warning("the master can't be told: %s", error)
                 self._outbox.put_back(lines)
@@ -146,6 +147,8 @@ class Worker:
 
     def _collect(self, event: Event) -> None:
         self._outbox.put(encode(event))
+        if isinstance(event, Population):
+            self._people = event.users
         for row in rows(event):
             failure = self._few(row.failure)
             exception = Exception(failure) if failure else None
