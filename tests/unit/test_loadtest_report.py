@@ -511,6 +511,7 @@ def evil_run() -> list[Event]:
         }
         return msgspec.structs.replace(each, **names)
 
+    run = change(run, Lag, lambda each: msgspec.structs.replace(each, late_p95=1.0))  # the verdict names the worker
     run = [*run, failed(START + 30), breach(START + 31), refused(START + 32)]
     changed = [named(event) for event in run if not isinstance(event, Run)]
     return [Run(at=START, settings={EVIL: EVIL}, machine={EVIL: EVIL}), *changed]
@@ -627,3 +628,16 @@ def test_capacity_is_written_in_four_forms(tmp_path: Path) -> None:
     assert len(as_csv(found).splitlines()) == 1 + sum(len(a.report.verdicts) for each in found for a in each.attempts)
     write(found[0].attempts[0].report, tmp_path / "one")
     assert (tmp_path / "one" / "report.html").exists()
+
+
+def test_the_page_of_thresholds_is_complete() -> None:
+    """Every one is in the docs, with its defaults."""
+    text = (Path(__file__).parents[2] / "docs" / "loadtest-report.md").read_text(encoding="utf-8")
+    rows = {line.split("`")[1]: line.split("|")[2:4] for line in text.splitlines() if line.startswith("| `")}
+    for name in Thresholds.__struct_fields__:
+        if name.startswith("generator_"):
+            assert f"`{name}`" in text
+            continue
+        told = [cell.strip() for cell in rows[name]]
+        defaults = [getattr(PROFILES[profile], name) for profile in ("gpu", "cpu")]
+        assert told == ["off" if each is None else f"{each:g}" for each in defaults]
