@@ -16,7 +16,7 @@ from loadtest.report.curves import Curve
 from loadtest.report.page import SECONDS, Cell, document, heading, items, table
 from loadtest.report.report import Report
 from loadtest.report.svg import line_chart
-from loadtest.report.tables import markdown_table
+from loadtest.report.tables import escaped, markdown_table
 
 RunAt = Callable[[int], Report]
 """Makes a run with so many people and reports it."""
@@ -169,7 +169,7 @@ def as_markdown(found: Sequence[Capacity]) -> str:
     parts = ["# Capacity"]
     for each in found:
         rows = ([cell[0] if isinstance(cell, tuple) else cell for cell in row] for row in _rows(each))
-        parts += [f"## {each.title}", f"{headline(each)}.", markdown_table(HEAD, rows)]
+        parts += [f"## {escaped(each.title)}", f"{headline(each)}.", markdown_table(HEAD, rows)]
         if each.attempts:
             parts.append(told.duty_cycle(_told_of(each)))
     return "\n\n".join(parts) + "\n"

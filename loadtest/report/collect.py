@@ -1,4 +1,4 @@
-"""The records of a run, held as columns: a soak of ten hours with 100 people fits in some hundred megabytes."""
+"""The records of a run, held as columns: those of 100 people over eight hours take less than 100 MB."""
 
 from __future__ import annotations
 

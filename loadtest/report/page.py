@@ -16,6 +16,8 @@ from loadtest.report.report import Report
 from loadtest.report.svg import Axis, line_chart
 
 CSS = Path(__file__).with_name("page.css")
+MINUTES_OPEN = 15
+"""The table of a longer run is folded."""
 SECONDS, MILLISECONDS, PERCENT, COUNT = Axis(" s"), Axis(" ms", 1000), Axis(" %", 100), Axis()
 MIB, GIB = Axis(" MiB", 2.0**-20), Axis(" GiB", 2.0**-30)
 SERVER = {
@@ -267,7 +269,9 @@ def _details(report: Report) -> Iterable[str]:
                  each.connection_id, each.what) for each in report.failures]  # fmt: skip
         yield table(("after", "who", "service", "replica", "connection", "what"), rows)
     yield heading("Minute by minute")
-    yield table(told.MINUTES, told.minutes(report), numeric=range(len(told.MINUTES)))
+    shown = " open" * (len(report.minutes) <= MINUTES_OPEN)
+    yield f"<details{shown}><summary>{len(report.minutes)} minutes</summary>"
+    yield table(told.MINUTES, told.minutes(report), numeric=range(len(told.MINUTES))) + "</details>"
 
 
 def heading(text: str, explained: str = "") -> str:

@@ -26,7 +26,7 @@ def as_markdown(report: Report) -> str:
     """What a reader looks at first; the page has the rest."""
     parts = [
         f"# Load test: {told.title(report)}: {told.outcome(report)}",
-        told.headline(report),
+        escaped(told.headline(report)),
         f"{told.moment(report.started)}. {told.duty_cycle(report)}",
         markdown_table(
             ("threshold", "limit", "found", "", "of"),
@@ -64,9 +64,9 @@ def as_markdown(report: Report) -> str:
         head = ("who got it", "on connection", "whose it was", "on connection", "what")
         parts.append(markdown_table(head, told.breaches(report)))
     if report.isolation.not_proven:
-        parts.append("Not proven: " + ", ".join(map(_escaped, report.isolation.not_proven)) + ".")
+        parts.append("Not proven: " + ", ".join(map(escaped, report.isolation.not_proven)) + ".")
     if report.incidents:
-        parts += ["## Incidents", *(_escaped(told.incident(each)) for each in report.incidents)]
+        parts += ["## Incidents", *(escaped(told.incident(each)) for each in report.incidents)]
         parts.append(markdown_table(told.OTHERS, told.others(report)))
     if report.load_curve:
         parts += ["## Load curve", markdown_table(told.LEVELS, told.levels(report))]
@@ -108,11 +108,11 @@ def as_csv(report: Report) -> str:
 def markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """Of plain text, which is escaped."""
     lines = [head, ["---"] * len(head)]
-    lines += [[_escaped(cell) for cell in row] for row in rows]
+    lines += [[escaped(cell) for cell in row] for row in rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def _escaped(text: str) -> str:
+def escaped(text: str) -> str:
     """What Markdown and the HTML within it would take for markup."""
     for mark, written in (("&", "&amp;"), ("<", "&lt;"), ("|", "\\|"), ("`", "\\`"), ("*", "\\*"), ("[", "\\[")):
         text = text.replace(mark, written)
