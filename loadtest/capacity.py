@@ -44,8 +44,10 @@ def run_at(users: int, *, every_s: float, minutes: float, workers: int, limits: 
     command = [sys.executable, "-m", "locust", "-f", str(LOCUSTFILE), "--headless", "--only-summary"]
     done = subprocess.run([*command, "--processes", str(workers)], env=environment, check=False)
     made = [run.name for run in list_runs(runs) if run.name not in before]
-    if not made:
-        raise NoRun(f"a run with {users} people could not be made: Locust ended with status {done.returncode}")
+    if not made or done.returncode not in (0, 1):
+        raise NoRun(
+            f"a run with {users} people could not be made: Locust ended with status {done.returncode}, see above"
+        )
     return report(read(runs / made[0] / RECORDS), limits)
 
 

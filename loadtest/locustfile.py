@@ -5,6 +5,7 @@ Locust's greenlets only say who is there; everything that takes time happens in 
 
 from __future__ import annotations
 
+import signal
 import time
 from functools import partial
 from pathlib import Path
@@ -119,6 +120,8 @@ def _init(environment: Environment, **_: Any) -> None:
     if isinstance(runner, MasterRunner | LocalRunner):
         if options.headless:
             _check(vars(options))
+            # Locust's own handler comes only after a shape's run; until then as Ctrl-C: the run ends with a report.
+            signal.signal(signal.SIGTERM, signal.default_int_handler)
         master = _Side.master = Master(environment, runs_folder())
         runner.register_message(TO_MASTER, lambda environment, msg: master.handle(msg.node_id, msg.data))
         if environment.web_ui is not None:

@@ -8,7 +8,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -17,7 +17,8 @@ from urllib.parse import urlsplit
 
 import gevent
 from locust.env import Environment
-from locust.runners import LocalRunner, MasterRunner, WorkerNode
+from locust.exception import RPCError
+from locust.runners import LocalRunner, MasterRunner
 
 from benchmarks import machine
 from loadtest.dispatch import Dispatcher, as_dispatcher_class, most_of_a_worker
@@ -26,7 +27,7 @@ from loadtest.messages import TO_WORKER
 from loadtest.options import BEHAVIOUR, Options, read_options
 from loadtest.replicas import Machine, Watcher, describe, direct_urls
 from loadtest.rows import FINAL, FIRST_AUDIO
-from loadtest.runs import RECORDS, TROUBLE, new_run
+from loadtest.runs import RECORDS, TROUBLE, TROUBLED, new_run
 from loadtest.settings import ROOT, Kind, LoadSettings, split
 from loadtest.shapes import most, stage_at
 
@@ -42,8 +43,6 @@ NOTHING = (0, 1.0)
 """What Locust is told while nobody is to be there."""
 LOCAL = "local"
 """The one worker of a Locust without others."""
-TROUBLED = 3
-"""Exit status of a run whose load generator failed."""
 
 Tick = tuple[int, float] | None
 
@@ -60,6 +59,7 @@ class Current:
     """Locust's ids, in the order of their numbers."""
     prepared: set[str] = field(default_factory=set)
     finished: set[str] = field(default_factory=set)
+    lost: set[str] = field(default_factory=set)
     progress: dict[str, tuple[int, int]] = field(default_factory=dict)
     people: dict[str, int] = field(default_factory=dict)
     """How many each worker has, those who arrived by a rate included."""
@@ -109,7 +109,7 @@ class Master:
         if current is None or current.name != told["run"] or current.records.closed:
             return  # of a run that is over
         match told["what"]:
-            case "records":
+            case "records" if current.started is not None:  # before, crews tell only that they are idle
                 current.records.writelines(line + b"\n" for line in told["lines"])
                 current.people[worker] = told["people"]
                 if told["dropped"]:
@@ -137,8 +137,9 @@ class Master:
             if self._watcher is not None:
                 self._watcher.stop()
                 self._watcher = None
-            self._order(current, {"what": "finish"})
-            self._wait(lambda: set(self._present(current)) <= current.finished, FINISHED_WITHIN_S)
+            for worker in current.workers:
+                self._order(current, {"what": "finish"}, worker)
+            self._wait(lambda: set(current.workers) <= current.finished | self._lost(current), FINISHED_WITHIN_S)
             missing = len(set(current.workers) - current.finished)
             if missing:
                 self._trouble(current, f"{missing} of {len(current.workers)} workers did not hand over their records")
@@ -218,8 +219,9 @@ class Master:
                 self._order(current, {"what": "arrive", "step": len(current.workers), **order}, worker)
 
     def _look_after_workers(self, current: Current) -> None:
-        lost = set(current.workers) - set(self._present(current))
-        if lost:
+        if isinstance(self._runner, MasterRunner):
+            current.lost |= set(current.workers) - set(self._runner.clients)
+        if lost := self._lost(current):
             self._trouble(current, f"{len(lost)} of {len(current.workers)} workers were lost")
 
     def _trouble(self, current: Current, why: str) -> None:
@@ -245,8 +247,11 @@ class Master:
             log.info("%s", line)
         return TROUBLED if current.trouble else done.returncode
 
-    def _order(self, current: Current, order: Mapping[str, Any], worker: str | None = None) -> None:
-        self._runner.send_message(TO_WORKER, {"run": current.name, **order}, worker)
+    def _order(self, current: Current, order: Mapping[str, Any], worker: str) -> None:
+        try:
+            self._runner.send_message(TO_WORKER, {"run": current.name, **order}, worker)
+        except RPCError as error:
+            log.warning("worker %s can't be told: %s", worker, error)
 
     def _put(self, current: Current, event: Event) -> None:
         if not current.records.closed:
@@ -262,13 +267,10 @@ class Master:
             log.warning("only %d of %d workers are there: the run begins with them", len(ready), expected)
         return ready
 
-    def _present(self, current: Current) -> Iterator[str]:
-        if isinstance(self._runner, LocalRunner):
-            yield LOCAL
-            return
-        nodes: Sequence[WorkerNode] = list(self._runner.clients.all)
-        missing = {each.id for each in self._runner.clients.missing}
-        yield from (each.id for each in nodes if each.id in current.workers and each.id not in missing)
+    def _lost(self, current: Current) -> set[str]:
+        """Workers that went or fell silent; not those that Locust lets go of for a moment at a test's end."""
+        missing = self._runner.clients.missing if isinstance(self._runner, MasterRunner) else []
+        return current.lost | {each.id for each in missing if each.id in current.workers}
 
     def _wait(self, condition: Callable[[], bool], within_s: float) -> None:
         end = time.monotonic() + within_s

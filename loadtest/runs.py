@@ -13,6 +13,8 @@ from pathlib import Path
 from loadtest.settings import ROOT
 
 RECORDS = "run.jsonl"
+TROUBLED = 3
+"""Exit status of Locust where the load generator failed, whatever the report says."""
 TROUBLE = "trouble.txt"
 """Why a run ended before its time, where it did."""
 REPORTS = ("report.html", "report.md", "report.json", "report.csv")

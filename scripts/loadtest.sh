@@ -44,7 +44,7 @@ docker compose run "${options[@]}" "${command[@]}" "$@" || status=$?
 
 # The runs lie in a volume, where the web UI shows them too; those that are not here yet are copied.
 mkdir -p "$RUNS"
-for run in $(docker run --rm --volumes-from "$name" --entrypoint sh chorus/loadtest -c 'cd /runs && ls -d 2*'); do
+for run in $(docker run --rm --volumes-from "$name" --entrypoint sh chorus/loadtest -c 'cd /runs && ls -d 2* 2>/dev/null'); do
   [[ -e $RUNS/$run ]] || docker cp --quiet "$name:/runs/$run" "$RUNS/$run" || warn "run $run can't be copied out of $name"
 done
 for report in $(find "$RUNS" -maxdepth 2 -name '*.html' -newermt "@$CHORUS_BEGAN" | sort); do

@@ -587,6 +587,21 @@ def test_a_crew_that_dies_makes_the_run_invalid(tmp_path: Path) -> None:
     assert "the crew has ended" in run.note
 
 
+def test_a_run_that_is_told_to_end_still_has_its_records_and_a_report(tmp_path: Path) -> None:
+    """As by `docker stop`: workers hand over what they have, and the report says that it is not all."""
+    with Locust(tmp_path, "--headless", "--only-summary", "--processes", "2", LOADTEST_MINUTES="5") as locust:
+        assert locust.process.stdout is not None
+        next(line for line in locust.process.stdout if "(10 total users)" in line)
+        locust.process.terminate()
+        status, said = locust.ended()
+    assert status == 1, said
+    (run,) = list_runs(tmp_path)
+    assert run.outcome == "invalid"
+    assert "it ended after" in run.note
+    events = [decode(line) for line in (tmp_path / run.name / "run.jsonl").read_bytes().splitlines()]
+    assert len({event.user for event in events if isinstance(event, Connected)}) == 10
+
+
 def test_a_wrong_setting_ends_it_before_it_begins(tmp_path: Path) -> None:
     with Locust(tmp_path, "--headless", LOADTEST_SHAPE="burst", LOADTEST_PEAK="5") as locust:
         status, said = locust.ended()
