@@ -26,20 +26,8 @@ from tests.unit.fakes import LoudIsSpeech
 from tests.unit.scripted import tts_ready
 
 RATE = 16000
-VOCABULARY = [
-    "alpha",
-    "bravo",
-    "charlie",
-    "delta",
-    "echo",
-    "foxtrot",
-    "golf",
-    "hotel",
-    "india",
-    "juliet",
-    "kilo",
-    "lima",
-]
+VOCABULARY = ["alpha", "bravo", "charlie", "delta", "echo", "foxtrot", "golf", "hotel"]
+VOCABULARY += ["india", "juliet", "kilo", "lima"]
 WORD_S = 0.25
 
 
@@ -156,7 +144,7 @@ class Synthesis:
                 await socket.send(part)
                 sent[request_id] += len(part) / 2 / RATE
                 await asyncio.sleep(self.pause_s)
-            await socket.send(encode(wire.AudioEnd(request_id=request_id, sentence=1, seconds=sent[request_id])))
+            await socket.send(encode(wire.AudioEnd(**about, seconds=sent[request_id])))
             over = wire.SynthesisComplete(request_id=request_id, seconds=sent[request_id], ttfa_ms=1)
             await socket.send(encode(over))
             totals[0] += 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from loadtest.crew_process import CrewFailed, CrewProcess
 from loadtest.settings import LoadSettings
 from tests.conftest import eventually
 from tests.unit.loadtest_stack import recognition, recordings, relayed, synthesis, voiced
+from tests.unit.scripted import refusing
 
 pytestmark = pytest.mark.unit
 
@@ -98,8 +100,6 @@ async def test_an_utterance_without_its_final_is_lost(tmp_path: Path) -> None:
 
 async def test_a_full_service_is_no_failure(tmp_path: Path) -> None:
     """A refusal is told as one; nobody else's words are missed for it."""
-    from tests.unit.scripted import refusing
-
     async with refusing(503, b"{}", Retry_After="1") as url:
         found = await told(settings(tmp_path, asr_url=url, mix="idle=1"), 1, 0.5)
     assert [(each.status, each.retry_after) for each in of(found, events.Refused)] == [(503, 1.0)]
@@ -135,7 +135,7 @@ async def test_audio_of_another_names_both(tmp_path: Path) -> None:
     first = of(found, events.Breach)[0]
     assert (first.user, first.whose) == ("reader-1", "reader-2")
     assert (first.connection_id, first.other_connection_id) == (connected["reader-1"], connected["reader-2"])
-    assert [each.proof for each in of(found, events.Spoken) if each.user == "reader-1"][0] == "other"
+    assert next(each.proof for each in of(found, events.Spoken) if each.user == "reader-1") == "other"
 
 
 async def test_swapped_replies_name_both(tmp_path: Path) -> None:
@@ -191,7 +191,7 @@ async def test_callers_arrive_and_leave(tmp_path: Path) -> None:
         found = await told(settings(tmp_path, arrivals_per_minute=60, **changes), 2, 10)
     population = [each.users for each in of(found, events.Population)]
     assert population[-1] == 0
-    assert sum(after < before for before, after in zip(population, population[1:], strict=False)) >= 3
+    assert sum(after < before for before, after in pairwise(population)) >= 3
     assert of(found, events.Heard)
     assert of(found, events.Failed) == []
 
@@ -211,7 +211,7 @@ async def test_a_crew_process_follows_its_parent(tmp_path: Path) -> None:
             crew.start("caption", "caption-1")
             await eventually(lambda: of(found, events.Heard))
             await asyncio.to_thread(crew.stop_all)
-            with pytest.raises(CrewFailed, match="no such folder|No such file"):
+            with pytest.raises(CrewFailed, match="No such file"):
                 await asyncio.to_thread((tmp_path / "speech" / "manifest.jsonl").unlink)
                 await asyncio.to_thread(crew.prepare, {"caption": 1})
         finally:
