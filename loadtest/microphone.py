@@ -273,10 +273,11 @@ class Microphone(Line):
         saying.final.set_result(at is not None)
         if not saying.ended.done():
             saying.ended.cancel()
-        if not told:
-            return
         spoken = saying.utterance.words
         heard = normalised(" ".join(final.text for final in saying.finals)).split()
+        self._tell_breach(spoken, heard)
+        if not told or (self._closing and at is not None):
+            return  # `close` hastens a final, whose latency would flatter the service
         self._tell(
             events.Heard,
             spoken=" ".join(spoken),
@@ -288,7 +289,6 @@ class Microphone(Line):
             partial_s=None if saying.partial_at is None else saying.partial_at - saying.began - saying.speech_start,
             turn_due=self._scene.epoch(saying.due),
         )
-        self._tell_breach(spoken, heard)
 
     def _tell_breach(self, spoken: Any, heard: list[str]) -> bool:
         """Whether words are somebody else's; then that is told."""

@@ -98,8 +98,10 @@ class Player(Line):
             self._over(reply, "cancelled")
 
     def close(self) -> None:
-        """As `Line.close`; what is being spoken is spoken to its end."""
+        """As `Line.close`; what is being spoken is spoken to its end, and a slow reader reads it at once."""
         self._closing = True
+        if self._socket is not None:
+            self._socket.read_fast()
         self._send(self._protocol.close())
 
     def look(self, now: float) -> None:

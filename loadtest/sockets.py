@@ -131,6 +131,13 @@ class Socket(asyncio.Protocol):
             self._protocol.send_text(frame.encode())
             self._flush()
 
+    def read_fast(self) -> None:
+        """Read as fast as it comes from now on."""
+        self._bytes_per_s = None
+        if self._resuming is not None:
+            self._resuming.cancel()
+            self._read_on()
+
     def abort(self) -> None:
         """End the connection without a word, and with a reset where something is unread or unsent."""
         if self._transport is not None:
