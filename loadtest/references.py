@@ -32,6 +32,8 @@ SAME_DB = 30.0
 """Audio whose difference from its reference is so far below it is the same; of two texts it is about 0 dB."""
 ATTEMPTS = 5
 """To render one text; between two the renderer waits as long as it is told, or a second."""
+RENDERED_WITHIN_S = 120.0
+"""Of one text; a service that takes longer before the run is not fit for one."""
 FIRST_BYTES = 4096
 """By so much of an audio its owner is looked for first."""
 
@@ -91,7 +93,7 @@ class References:
         if known:
             # Another loudness, model file or version would make every kept rendering wrong: one is made again.
             probe = random.choice(known)
-            async with self._stream() as stream:
+            async with self._stream() as stream, asyncio.timeout(RENDERED_WITHIN_S):
                 again = await _render(stream, probe)
             if not same(again, paths[probe].read_bytes()):
                 missing = everything
@@ -103,7 +105,8 @@ class References:
             nonlocal done
             async with self._stream() as stream:
                 for each in waiting:  # all workers take from one iterator
-                    _write(paths[each], await _render(stream, each))
+                    async with asyncio.timeout(RENDERED_WITHIN_S):
+                        _write(paths[each], await _render(stream, each))
                     done += 1
                     on_progress(done, len(everything))
 

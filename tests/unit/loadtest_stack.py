@@ -135,10 +135,8 @@ class Synthesis:
     ) -> None:
         audio, sent[request_id] = self.voiced(text), 0.0
         try:
-            start = wire.AudioStart(
-                request_id=request_id, sentence=1, text=text, sample_rate=RATE, encoding="pcm_s16le"
-            )
-            await socket.send(encode(start))
+            about: dict[str, Any] = {"request_id": request_id, "sentence": 1}
+            await socket.send(encode(wire.AudioStart(**about, text=text, sample_rate=RATE, encoding="pcm_s16le")))
             half = len(audio) // 4 * 2
             for part in (audio[:half], audio[half:]):
                 await socket.send(part)
