@@ -49,6 +49,20 @@ models: ## fetch another model or voice into the stack: make models MODEL=en_GB-
 	@test -n "$(MODEL)" || { echo "name one: make models MODEL=whisper-base.en, or the id of any Piper voice; listed are:"; $(COMPOSE) run --rm --no-deps -T models list; exit 2; }
 	@$(COMPOSE) run --rm --no-deps -T models fetch $(MODEL)
 
+# What is given on the command line only: USERS=60 MINUTES=5 … become LOADTEST_USERS and so on.
+LOADTEST_SETTINGS := USERS MINUTES SPAWN_RATE SHAPE PEAK RAMP_S STEP MIX TURN_EVERY_S UTTERANCE_S REPLY_WORDS \
+	BARGE_IN_SHARE HANG_UP_SHARE SPEECH_FROM VOICE ARRIVALS_PER_MINUTE TURNS_PER_CALLER THRESHOLDS SEED ASR_URL TTS_URL
+LOADTEST_GIVEN = $(foreach name,$(LOADTEST_SETTINGS),$(if $(filter command%,$(origin $(name))),LOADTEST_$(name)='$($(name))'))
+LOADTEST_RUN = @$(LOADTEST_GIVEN) SPEECH='$(SPEECH)' scripts/loadtest.sh
+
+.PHONY: loadtest capacity soak
+loadtest: ## people on the running stack, checked: USERS=60 MINUTES=5 TURN_EVERY_S=45 MIX=voice=1 SHAPE=steady …
+	$(LOADTEST_RUN) run $(ARGS)
+capacity: ## how many people the stack holds, by bisection: EVERY="45 20" MINUTES=5
+	$(LOADTEST_RUN) capacity --every $(or $(EVERY),45) --minutes $(or $(MINUTES),5) $(ARGS)
+soak: ## people who come and go for hours: USERS=60 MINUTES=480
+	$(LOADTEST_RUN) soak $(ARGS)
+
 .PHONY: images images-gpu
 images: ## build the images for this machine
 	@scripts/images.sh

@@ -26,13 +26,15 @@ import soundfile
 
 from benchmarks import machine
 from benchmarks.metrics import METRICS_URL, read_metrics
-from benchmarks.speech import CLIPS, Clip, errors_of, percentile, read_manifest
+from benchmarks.speech import CLIPS, errors_of
 from chorus.aio import connect_asr
 from chorus.commands.common import explain
 from chorus.connect import ASR_URL
 from chorus.errors import ChorusError
 from chorus.sources import from_file
 from chorus.transcription import Transcription, transcribe
+from loadtest.clips import Clip, read_manifest
+from loadtest.figures import percentile
 
 HERE = Path(__file__).resolve().parent
 ENCODER = {

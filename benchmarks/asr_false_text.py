@@ -34,13 +34,14 @@ from faster_whisper import WhisperModel
 from benchmarks import machine, noises
 from benchmarks.asr_accuracy import find_weights, served_model
 from benchmarks.noises import Audio, Random
-from benchmarks.speech import CLIPS, SAMPLE_RATE, Errors, Pcm, errors_of, read, read_manifest
+from benchmarks.speech import CLIPS, Errors, errors_of
 from chorus.commands.common import explain
 from chorus.connect import ASR_URL
 from chorus.errors import ChorusError
 from chorus.sources import from_bytes
 from chorus.transcription import Transcription, transcribe
 from chorus.wire import asr as wire
+from loadtest.clips import SAMPLE_RATE, Pcm, read, read_manifest
 
 HERE = Path(__file__).resolve().parent
 SHARE = 0.1

@@ -28,29 +28,15 @@ import soxr
 
 from benchmarks import machine
 from benchmarks.metrics import METRICS_URL, read_metrics
-from benchmarks.speech import (
-    CLIPS,
-    PAUSE_S,
-    SAMPLE_RATE,
-    Clip,
-    Errors,
-    Pcm,
-    Speech,
-    Spoken,
-    covers,
-    errors_of,
-    finals_of,
-    percentile,
-    read,
-    read_manifest,
-    spoken_at,
-)
+from benchmarks.speech import CLIPS, PAUSE_S, Errors, Speech, Spoken, covers, errors_of, finals_of, spoken_at
 from chorus.commands.common import explain
 from chorus.connect import ASR_URL
 from chorus.errors import ChorusError
 from chorus.sources import Source
 from chorus.transcription import transcribe
 from chorus.wire.asr import Final
+from loadtest.clips import SAMPLE_RATE, Clip, Pcm, read, read_manifest
+from loadtest.figures import percentile
 
 HERE = Path(__file__).resolve().parent
 GRID = SAMPLE_RATE * 160 // 1000

@@ -26,8 +26,10 @@ from pathlib import Path
 from benchmarks import machine
 from benchmarks.live import Heard, speak
 from benchmarks.replica import Replica
-from benchmarks.speech import CLIPS, PAUSE_S, SAMPLE_RATE, Clip, Speech, percentile, read, read_manifest, speeches
+from benchmarks.speech import CLIPS, PAUSE_S, Speech, speeches
 from chorus.errors import ChorusError, Refused
+from loadtest.clips import SAMPLE_RATE, Clip, read, read_manifest
+from loadtest.figures import percentile
 
 HERE = Path(__file__).resolve().parent
 ADMIT_P95_MS = 2000

@@ -30,7 +30,7 @@ import jiwer
 from whisper_normalizer.english import EnglishTextNormalizer  # type: ignore[import-untyped]
 
 from benchmarks import machine
-from benchmarks.speech import CLIPS, SAMPLE_RATE, Errors, Speech, errors_of, percentile, read_manifest, speeches
+from benchmarks.speech import CLIPS, Errors, Speech, errors_of, speeches
 from chorus.aio import ReconnectingAsrStream, reconnecting_asr
 from chorus.commands.common import explain
 from chorus.connect import ASR_URL
@@ -39,6 +39,8 @@ from chorus.reconnect import Event, Interrupted, Resumed
 from chorus.sources import FRAME_S, from_bytes
 from chorus.tasks import send_and_receive
 from chorus.wire import asr as wire
+from loadtest.clips import SAMPLE_RATE, read_manifest
+from loadtest.figures import percentile
 
 HERE = Path(__file__).resolve().parent
 NEAR_WORDS = 2

@@ -42,9 +42,11 @@ from asr.endpointer import Endpointer, SpeechEnded, SpeechStarted
 from asr.vad import HOP, SileroVad
 from benchmarks import machine
 from benchmarks.replica import ROOT, Replica
-from benchmarks.speech import CLIPS, SAMPLE_RATE, Pcm, percentile, read_manifest, speeches
+from benchmarks.speech import CLIPS, speeches
 from chorus.asr import AsrProtocol
 from chorus.wire import asr as wire
+from loadtest.clips import SAMPLE_RATE, Pcm, read_manifest
+from loadtest.figures import percentile
 
 HERE = Path(__file__).resolve().parent
 FRAME = SAMPLE_RATE // 50

@@ -41,8 +41,10 @@ from benchmarks.asr_systems import (
 from benchmarks.hearing import DRAIN_S, Speaker, judge
 from benchmarks.metrics import METRICS_URL, Metrics
 from benchmarks.rival_servers import DoesNotRun
-from benchmarks.speech import CLIPS, Clip, Errors, Speech, errors_of, percentile, read_manifest, speeches
+from benchmarks.speech import CLIPS, Errors, Speech, errors_of, speeches
 from chorus.connect import ASR_URL
+from loadtest.clips import Clip, read_manifest
+from loadtest.figures import percentile
 
 HERE = Path(__file__).resolve().parent
 COMPARED_AT = 5

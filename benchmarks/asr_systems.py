@@ -18,7 +18,7 @@ from websockets.exceptions import ConnectionClosed
 
 from benchmarks.hearing import DRAIN_S, Speaker
 from benchmarks.rival_servers import DoesNotRun, cores, look_up
-from benchmarks.speech import SAMPLE_RATE, Spoken
+from benchmarks.speech import Spoken
 from benchmarks.systems import Refused, Rival, Stack, Usage
 from benchmarks.wyoming import events, say
 from chorus import errors
@@ -27,6 +27,7 @@ from chorus.sources import from_bytes
 from chorus.tasks import send_and_receive
 from chorus.transcription import transcribe
 from chorus.wire import asr as wire
+from loadtest.clips import SAMPLE_RATE
 
 ENDPOINT_S = 0.5
 """Silence after which a client that must end the utterance itself does so: what Chorus waits by default."""

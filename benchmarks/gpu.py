@@ -45,10 +45,12 @@ from benchmarks import gpu_tts, machine
 from benchmarks.live import Heard, speak
 from benchmarks.replica import Replica
 from benchmarks.search import most_held
-from benchmarks.speech import CLIPS, Clip, Speech, percentile, read_manifest, speeches
+from benchmarks.speech import CLIPS, Speech, speeches
 from chorus.errors import ChorusError
 from chorus.sources import from_bytes
 from chorus.transcription import Transcription, transcribe
+from loadtest.clips import Clip, read_manifest
+from loadtest.figures import percentile
 from serving.gpu import Gpu
 
 P = TypeVar("P", "Plan", gpu_tts.Plan)

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from benchmarks.speech import BETWEEN_S, SAMPLE_RATE, Pcm, Speech, Spoken
+from benchmarks.speech import Speech, Spoken
+from loadtest.clips import BETWEEN_S, SAMPLE_RATE, Pcm
 
 REACHES_S = 1.0
 """A final reaches the end of a clip's speech if it ends at most so much before it: Whisper's times are that rough."""

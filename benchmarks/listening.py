@@ -9,13 +9,11 @@ import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 
-from benchmarks.speech import percentile
 from benchmarks.systems import Refused
+from loadtest.figures import gaps, percentile
+from loadtest.texts import REPLIES
 
-REPLIES = Path(__file__).resolve().with_name("replies.txt")
-"""One a line: 5 to 35 words, in one sentence or several, as a voice agent would say them."""
 CONNECTS_BEFORE_S = 0.5
 """A listener's connection is opened so long before it asks; what takes longer counts as waiting for the answer."""
 COMPLETE_WITHIN_S = 60.0
@@ -86,21 +84,6 @@ class Heard:
     def complete(self) -> bool:
         """Whether everybody got everything."""
         return not self.failed and not self.refused
-
-
-def gaps(arrivals: Iterable[tuple[float, float]]) -> list[float]:
-    """Silences that a player hears, seconds, in order.
-
-    It begins with the first audio and plays on whatever came; where the next piece comes after the last one was
-    played, there is a gap, and what follows is that much later.
-    """
-    found = []
-    played: float | None = None
-    for at, seconds in arrivals:
-        if played is not None and at > played:
-            found.append(at - played)
-        played = (at if played is None else max(at, played)) + seconds
-    return found
 
 
 def judge(replies: Iterable[Reply]) -> Heard:

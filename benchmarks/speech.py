@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import random
 from bisect import bisect_right
 from collections.abc import Iterable
@@ -11,33 +10,22 @@ from pathlib import Path
 
 import jiwer
 import numpy as np
-import numpy.typing as npt
-import soundfile
-from whisper_normalizer.english import EnglishTextNormalizer  # type: ignore[import-untyped]
 
 from chorus.wire.asr import Final
+from loadtest.clips import (
+    BETWEEN_S,
+    COVERS_S,
+    SAMPLE_RATE,
+    Clip,
+    Pcm,
+    audible,
+    normalised,
+    read,
+)
 
 CLIPS = Path(__file__).resolve().parents[1] / "tests" / "data" / "speech"
-SAMPLE_RATE = 16000
-"""Hz, of every clip."""
 PAUSE_S = 1.2
 """Silence between two clips of a speaker."""
-BETWEEN_S = PAUSE_S / 2
-"""A final that begins so shortly before a clip tells of that clip: utterances begin a little before their speech."""
-COVERS_S = 0.3
-"""A final covers a clip's last sound if it ends at most so much before it: what is barely audible may be silence."""
-AUDIBLE_DB = 30
-"""Sound so far below a clip's loud parts, and less, is its silence."""
-
-Pcm = npt.NDArray[np.int16]
-
-
-@dataclass(frozen=True)
-class Clip:
-    """One file and what is said in it."""
-
-    path: Path
-    text: str
 
 
 @dataclass(frozen=True)
@@ -81,29 +69,6 @@ class Errors:
     def told(self) -> str:
         """The kinds of errors, for the table."""
         return f"{self.substituted} + {self.left_out} + {self.put_in}"
-
-
-def read_manifest(folder: Path) -> list[Clip]:
-    """The clips of a folder's `manifest.jsonl`."""
-    lines = (folder / "manifest.jsonl").read_text(encoding="utf-8").splitlines()
-    return [Clip(folder / found["audio"], found["text"]) for found in map(json.loads, lines)]
-
-
-def read(clip: Clip) -> Pcm:
-    """A clip's samples. Exits where it has another rate."""
-    samples, rate = soundfile.read(clip.path, dtype="int16")
-    if rate != SAMPLE_RATE:
-        raise SystemExit(f"{clip.path}: {rate} Hz; clips are of {SAMPLE_RATE} Hz")
-    return samples
-
-
-def audible(samples: Pcm) -> tuple[float, float]:
-    """Seconds at which the first audible sound begins and the last one ends, to 10 ms."""
-    frame = SAMPLE_RATE // 100
-    count = len(samples) // frame
-    power = (samples[: count * frame].reshape(count, frame).astype(np.float32) ** 2).mean(axis=1)
-    loud = np.flatnonzero(power > np.percentile(power, 95) * 10 ** (-AUDIBLE_DB / 10))
-    return float(loud[0] * frame / SAMPLE_RATE), float((loud[-1] + 1) * frame / SAMPLE_RATE)
 
 
 def spoken_at(position: int, clip: Clip, samples: Pcm) -> Spoken:
@@ -150,12 +115,5 @@ def covers(final: Final, spoken: Spoken) -> bool:
 
 def errors_of(said: Iterable[str], heard: Iterable[str]) -> Errors:
     """What is wrong in the texts heard, after Whisper's English normalisation."""
-    normalise = EnglishTextNormalizer()
-    counted = jiwer.process_words([normalise(text) for text in said], [normalise(text) or " " for text in heard])
+    counted = jiwer.process_words([normalised(text) for text in said], [normalised(text) or " " for text in heard])
     return Errors(100 * counted.wer, counted.substitutions, counted.deletions, counted.insertions)
-
-
-def percentile(values: Iterable[float], share: float) -> float | None:
-    """The value below which that share of them lies; None of nothing."""
-    ordered = sorted(values)
-    return ordered[min(len(ordered) - 1, int(share * len(ordered)))] if ordered else None

@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import machine
-from benchmarks.listening import REPLIES
 from benchmarks.speech import Errors, errors_of
 from chorus.commands.common import explain
 from chorus.connect import ASR_URL, TTS_URL
@@ -29,6 +28,7 @@ from chorus.errors import ChorusError
 from chorus.sources import from_bytes
 from chorus.speech import speak
 from chorus.transcription import transcribe
+from loadtest.texts import REPLIES
 
 HERE = Path(__file__).resolve().parent
 VOICE = "en_US-joe-medium"

@@ -19,6 +19,19 @@ class Record(msgspec.Struct, tag_field="record", tag=str.lower, kw_only=True):
     at: float
 
 
+class Run(Record, kw_only=True):
+    """What was to be done, and on which machine; the first record of a run, once."""
+
+    settings: dict[str, str | int | float | bool | None]
+    """As a person chose them, and what the stack said of itself; shown in the report as they are."""
+    machine: dict[str, str | int]
+    """That the people ran on, as `benchmarks.machine.describe` tells it."""
+    seconds: float | None = None
+    """How long it was to last; None: until somebody ended it."""
+    users: int | None = None
+    """How many people there were to be at the most; None: it was left open, as where they arrive by a rate."""
+
+
 class OfUser(Record, kw_only=True):
     """Of one simulated person on one connection."""
 
@@ -141,7 +154,7 @@ class Replica(Record, kw_only=True):
     """Metric (with labels, as Prometheus writes them) to value, only those that the report uses."""
 
 
-Event = Connected | Refused | Failed | Lost | Heard | Spoken | Breach | Lag | Population | Replica
+Event = Run | Connected | Refused | Failed | Lost | Heard | Spoken | Breach | Lag | Population | Replica
 
 _encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder(Event)

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from asr.settings import AsrSettings
+from loadtest.settings import LoadSettings
 from serving.settings import ServiceSettings
 from tests.conftest import ROOT
 from tests.stack.conftest import compose_config, containers, docker, scale
@@ -47,7 +48,7 @@ def test_the_cpu_overlay_takes_the_gpus_away() -> None:
 @pytest.mark.parametrize("files", [GPU, CPU])
 def test_every_service_is_hardened(files: str) -> None:
     """Init, read-only root, no capabilities, no new privileges, bounded logs, memory and processes, a health check."""
-    for name, service in compose_config(COMPOSE_FILE=files)["services"].items():
+    for name, service in compose_config(COMPOSE_FILE=files, COMPOSE_PROFILES="loadtest")["services"].items():
         assert service["init"], name
         assert service["read_only"], name
         assert service["cap_drop"] == ["ALL"], name
@@ -62,6 +63,35 @@ def test_every_service_is_hardened(files: str) -> None:
             assert service["stop_grace_period"] == "1m15s", name
             assert service["depends_on"]["models"]["condition"] == "service_completed_successfully"
             assert all(volume["read_only"] for volume in service["volumes"])
+
+
+def test_the_load_test_is_a_profile_that_only_this_machine_reaches() -> None:
+    """`make up` neither builds nor starts it; its web UI, which puts load on the stack, is published on loopback."""
+    assert not {"loadtest", "loadtest-worker"} & compose_config(COMPOSE_FILE=CPU)["services"].keys()
+    services = compose_config(COMPOSE_FILE=CPU, COMPOSE_PROFILES="loadtest", LOCUST_WORKERS="3")["services"]
+    (port,) = services["loadtest"]["ports"]
+    assert (port["host_ip"], port["published"], port["target"]) == ("127.0.0.1", "8089", 8089)
+    assert "ports" not in services["loadtest-worker"]
+    assert services["loadtest-worker"]["deploy"]["replicas"] == 3
+    assert services["loadtest"]["command"] == ["--master", "--expect-workers", "3"]
+
+
+def test_the_load_test_has_the_thresholds_of_what_it_runs_on() -> None:
+    """Those of a GPU, or with the overlay those of a CPU, for master and workers alike."""
+    for files, expected in ((GPU, "gpu"), (CPU, "cpu")):
+        services = compose_config(COMPOSE_FILE=files, COMPOSE_PROFILES="loadtest")["services"]
+        for name in ("loadtest", "loadtest-worker"):
+            assert services[name]["environment"]["LOADTEST_THRESHOLDS"] == expected
+
+
+def test_the_load_tests_settings_are_shown_with_their_defaults() -> None:
+    """What compose.yaml hands in is what the people do without it, but for the addresses within the stack."""
+    environment = compose_config(COMPOSE_FILE=GPU, COMPOSE_PROFILES="loadtest")["services"]["loadtest"]["environment"]
+    for name, field in LoadSettings.model_fields.items():
+        shown = environment.get(f"LOADTEST_{name.upper()}")
+        if shown is None or name in ("asr_url", "tts_url"):
+            continue
+        assert shown == (f"{field.default:g}" if isinstance(field.default, float) else str(field.default)), name
 
 
 def test_draining_fits_into_the_grace_period() -> None:

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from benchmarks.hearing import DRAIN_S, Speaker, Text, judge
-from benchmarks.speech import Clip, Speech, Spoken
+from benchmarks.speech import Speech, Spoken
+from loadtest.clips import Clip
 
 pytestmark = pytest.mark.unit
 

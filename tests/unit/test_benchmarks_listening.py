@@ -12,8 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks import listening
-from benchmarks.listening import REPLIES, Reply, apart, ask, gaps, judge, texts
+from benchmarks.listening import Reply, apart, ask, judge, texts
 from benchmarks.systems import Refused
+from loadtest.figures import gaps
+from loadtest.texts import REPLIES
 
 pytestmark = pytest.mark.unit
 

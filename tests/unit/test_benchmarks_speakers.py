@@ -14,7 +14,8 @@ from benchmarks.asr_speakers import COMPARED_AT, Level, Results, conclusions, me
 from benchmarks.asr_systems import Refused, Usage
 from benchmarks.hearing import Speaker
 from benchmarks.rival_servers import DoesNotRun
-from benchmarks.speech import CLIPS, Errors, Speech, read_manifest
+from benchmarks.speech import CLIPS, Errors, Speech
+from loadtest.clips import read_manifest
 
 pytestmark = pytest.mark.unit
 
