@@ -23,13 +23,13 @@ from pathlib import Path
 
 from benchmarks import machine
 from benchmarks.listening import Heard, Reply, ask, judge, texts
-from benchmarks.speech import percentile
 from benchmarks.systems import Refused
 from chorus.aio import connect_tts
 from chorus.connect import TTS_URL
 from chorus.tts import Audio
 from chorus.wire import tts as wire
 from chorus.wire.common import Error
+from loadtest.figures import percentile
 
 HERE = Path(__file__).resolve().parent
 ALONE = 10
