@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
+from rapidfuzz import fuzz
 from rapidfuzz.distance import Levenshtein
 
 from loadtest.events import Service
@@ -20,6 +21,8 @@ REMEMBERED = 3
 """Newest utterances of a person that its words may be taken for."""
 OWN_FIT = 0.5
 """A transcript that fits its own utterance so well is not compared with anybody else's."""
+OWN_PART_FIT = 0.7
+"""Nor is one that fits a part of it so well: the rest may be late, and one recording be part of two utterances."""
 OTHER_FIT = 0.5
 """So well a transcript must fit another's utterance to be it, and"""
 BETTER_BY = 0.3
@@ -54,6 +57,11 @@ def fit(spoken: Words, heard: Words) -> float:
     return float(Levenshtein.normalized_similarity(spoken, heard))
 
 
+def fits_part(spoken: Words, heard: Words) -> float:
+    """1 where the words are somewhere in what was spoken, 0 where none of them is."""
+    return fuzz.partial_ratio(spoken, heard) / 100 if len(heard) <= len(spoken) else 0.0
+
+
 class Isolation:
     """Everybody of this crew. People of other crews are known by what can be said at all: the library's utterances."""
 
@@ -86,8 +94,9 @@ class Isolation:
         if len(heard) < FEWEST_WORDS:
             return None
         me = self._people.get(name, _Person())
-        own = max((fit(words, heard) for words in (spoken, *me.said)), default=0.0)
-        if own >= OWN_FIT:
+        mine = (spoken, *me.said)
+        own = max(fit(words, heard) for words in mine)
+        if own >= OWN_FIT or max(fits_part(words, heard) for words in mine) >= OWN_PART_FIT:
             return None
         needed = max(OTHER_FIT, own + BETTER_BY)
         found = max(

@@ -105,6 +105,22 @@ def test_words_of_another_are_told_from_errors() -> None:
     assert elsewhere.name == ""
 
 
+def test_a_part_of_the_own_words_is_nobody_elses() -> None:
+    """Two say the same recording, one of them with more around it, of which nothing has been heard yet."""
+    people = Isolation()
+    shared = "the stillness was awful creepy and uncomfortable".split()
+    longer = [*shared, *"some sung out tear down the fence tear down the fence".split()]
+    people.says("voice-1", longer)
+    people.says("voice-2", shared)
+    people.connected("voice-2", "asr", "another")
+    assert people.whose("voice-1", longer, shared) is None
+    elsewhere = people.whose("voice-1", "nothing that was said in there at all".split(), shared)
+    assert elsewhere is None  # it was said before
+    stranger = people.whose("voice-3", "nothing that was said in there at all".split(), shared)
+    assert stranger is not None
+    assert stranger.name == "voice-2"
+
+
 def test_audio_is_the_same_or_not() -> None:
     """To the sample, or so nearly that nobody hears it; a beginning only where one is expected."""
     random = np.random.default_rng(0)
