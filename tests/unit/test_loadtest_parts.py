@@ -108,15 +108,15 @@ def test_words_of_another_are_told_from_errors() -> None:
 def test_a_part_of_the_own_words_is_nobody_elses() -> None:
     """Two say the same recording, one of them with more around it, of which nothing has been heard yet."""
     people = Isolation()
-    shared = "the stillness was awful creepy and uncomfortable".split()
-    longer = [*shared, *"some sung out tear down the fence tear down the fence".split()]
+    shared = ["the", "stillness", "was", "awful", "creepy", "and", "uncomfortable"]
+    longer = [*shared, *["some", "sung", "out", "tear", "down", "the", "fence", "tear", "down", "the", "fence"]]
     people.says("voice-1", longer)
     people.says("voice-2", shared)
     people.connected("voice-2", "asr", "another")
     assert people.whose("voice-1", longer, shared) is None
-    elsewhere = people.whose("voice-1", "nothing that was said in there at all".split(), shared)
+    elsewhere = people.whose("voice-1", ["nothing", "that", "was", "said", "in", "there", "at", "all"], shared)
     assert elsewhere is None  # it was said before
-    stranger = people.whose("voice-3", "nothing that was said in there at all".split(), shared)
+    stranger = people.whose("voice-3", ["nothing", "that", "was", "said", "in", "there", "at", "all"], shared)
     assert stranger is not None
     assert stranger.name == "voice-2"
 
