@@ -49,6 +49,12 @@ models: ## fetch another model or voice into the stack: make models MODEL=en_GB-
 	@test -n "$(MODEL)" || { echo "name one: make models MODEL=whisper-base.en, or the id of any Piper voice; listed are:"; $(COMPOSE) run --rm --no-deps -T models list; exit 2; }
 	@$(COMPOSE) run --rm --no-deps -T models fetch $(MODEL)
 
+.PHONY: key revoke
+key: ## make an API key and print it, once: make key NAME=phone-app
+	@scripts/key.sh add "$(NAME)"
+revoke: ## take an API key back: make revoke NAME=phone-app
+	@scripts/key.sh remove "$(NAME)"
+
 .PHONY: images images-gpu
 images: ## build the images for this machine
 	@scripts/images.sh

@@ -132,8 +132,9 @@ def test_env_example_knows_every_setting_of_the_services(prefix: str, kind: type
     for name, field in kind.model_fields.items():
         if name in INTERNAL or name == "voices":
             continue
-        shown = listed().get(f"{prefix}{name.upper()}")
-        assert shown is not None, f"{prefix}{name.upper()} is missing"
+        variable = str(field.validation_alias or f"{prefix}{name.upper()}")
+        shown = listed().get(variable)
+        assert shown is not None, f"{variable} is missing"
         assert shown == f"{field.default:g}" if isinstance(field.default, float) else shown == str(field.default)
 
 
