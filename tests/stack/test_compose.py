@@ -52,6 +52,9 @@ def test_every_service_is_hardened(files: str) -> None:
         assert service["read_only"], name
         assert service["cap_drop"] == ["ALL"], name
         assert service["security_opt"] == ["no-new-privileges:true"], name
+        # Nothing gives back what these take, nor reaches into the machine.
+        assert not {"cap_add", "privileged", "user", "devices", "pid", "ipc", "network_mode"} & service.keys(), name
+        assert "docker.sock" not in json.dumps(service.get("volumes", [])), name
         assert {"max-size", "max-file"} <= set(service["logging"]["options"]), name
         assert int(service["mem_limit"]) > 0, name
         assert service["pids_limit"] > 0, name
@@ -64,6 +67,30 @@ def test_every_service_is_hardened(files: str) -> None:
             assert all(volume["read_only"] for volume in service["volumes"])
 
 
+@pytest.mark.parametrize(("bind", "address"), [({}, "127.0.0.1"), ({"CHORUS_ADMIN_BIND": "10.0.0.5"}, "10.0.0.5")])
+def test_every_port_but_the_two_of_the_services_is_bound_to_loopback(bind: dict[str, str], address: str) -> None:
+    """Of every service, those of profiles included; one variable changes all."""
+    services = compose_config(COMPOSE_FILE=CPU, COMPOSE_PROFILES="*", **bind)["services"]
+    ports = [port for service in services.values() for port in service.get("ports", [])]
+    public = {port["published"] for port in ports if port.get("host_ip") != address}
+    assert public == {"8000", "8003"}
+    assert len(ports) >= 15
+
+
+def test_keys_and_origins_reach_both_services_alone() -> None:
+    """The file of keys as a secret where one is named; where none is, nobody is told of the one that stands in."""
+    named = {"CHORUS_API_KEYS_FILE": "./secrets/api_keys", "CHORUS_ALLOWED_ORIGINS": "https://app.example.com"}
+    for given, path, file in (({}, "", "/dev/null"), (named, "/run/secrets/api_keys", f"{ROOT}/secrets/api_keys")):
+        config = compose_config(COMPOSE_FILE=CPU, **{"CHORUS_API_KEYS_FILE": "", "CHORUS_ALLOWED_ORIGINS": ""} | given)
+        assert config["secrets"]["api_keys"]["file"] == file
+        for name, service in config["services"].items():
+            holds = [secret["source"] for secret in service.get("secrets", [])]
+            assert ("api_keys" in holds) == (name in ("asr", "tts")), name
+            if name in ("asr", "tts"):
+                assert service["environment"]["CHORUS_API_KEYS_FILE"] == path
+                assert service["environment"]["CHORUS_ALLOWED_ORIGINS"] == given.get("CHORUS_ALLOWED_ORIGINS", "")
+
+
 def test_draining_fits_into_the_grace_period() -> None:
     """The service's own drain ends before Docker's patience does."""
     for settings in (AsrSettings(), TtsSettings()):
@@ -71,10 +98,18 @@ def test_draining_fits_into_the_grace_period() -> None:
 
 
 @pytest.mark.parametrize("container", ["chorus-asr-1", "chorus-tts-1", "chorus-nginx-1"])
-def test_nothing_runs_as_root_or_writes_outside_its_volumes(container: str) -> None:
-    """The process is nobody special, and its root cannot be written."""
+def test_a_process_is_nobody_and_writes_nowhere_but_to_tmpfs(container: str) -> None:
+    """Its user is nobody special, holds no capability and can gain none; of all files it may write those of /tmp,
+    beside what every container has in /dev and /proc."""
     assert docker("exec", container, "id", "-u").strip() == "10001"
-    assert not docker("exec", container, "sh", "-c", "touch /anything 2>/dev/null && echo written", check=False)
+    status = docker("exec", container, "cat", "/proc/1/status")
+    for line in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"):
+        assert re.search(rf"^{line}:\s+0+$", status, re.M), line
+    assert re.search(r"^NoNewPrivs:\s+1$", status, re.M)
+    everything = ("find", "/", "-path", "/proc", "-prune", "-o", "-writable", "!", "-type", "l", "-print")
+    found = docker("exec", container, *everything, check=False).split()
+    assert "/tmp" in found
+    assert not [path for path in found if not re.match(r"/(tmp|dev)(/|$)", path)]
 
 
 @pytest.mark.parametrize("container", ["chorus-asr-1", "chorus-tts-1"])
@@ -123,6 +158,7 @@ def test_env_example_lists_every_variable_of_compose_with_its_default() -> None:
         text = Path(ROOT / file).read_text(encoding="utf-8")
         variables |= dict(re.findall(r"\$\{([A-Z0-9_]+):-([^}]*)\}", text))
     assert listed().keys() - variables.keys() == {"COMPOSE_FILE"}
+    variables["CHORUS_API_KEYS_FILE"] = ""  # /dev/null only stands in for it
     assert {name: listed().get(name) for name in variables} == variables
 
 
