@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 from pathlib import Path
@@ -75,6 +76,37 @@ def test_every_port_but_the_two_of_the_services_is_bound_to_loopback(bind: dict[
     public = {port["published"] for port in ports if port.get("host_ip") != address}
     assert public == {"8000", "8003"}
     assert len(ports) >= 15
+
+
+SCAN = """
+import concurrent.futures, ipaddress, socket, struct, sys
+routes = [line.split() for line in open("/proc/net/route")]
+(host,) = [str(ipaddress.ip_address(struct.pack("=L", int(each[2], 16)))) for each in routes if each[1] == "00000000"]
+def reached(target):
+    address, port = target.rsplit(":", 1)
+    with socket.socket() as sock:
+        sock.settimeout(3)
+        return sock.connect_ex((address.replace("host", host), int(port))) == 0
+with concurrent.futures.ThreadPoolExecutor(64) as pool:
+    print(*[target for target, open in zip(sys.argv[1:], pool.map(reached, sys.argv[1:])) if open])
+"""
+
+
+def test_another_network_reaches_nothing_but_the_two_ports() -> None:
+    """A container of somebody else's tries every published port of this machine, and each container by its address."""
+    ports = [port for each in compose_config()["services"].values() for port in each.get("ports", [])]
+    targets = [f"host:{port['published']}" for port in ports]
+    inspect = ("inspect", "--format", "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}")
+    for service, inner in (("asr", (8001, 9001)), ("tts", (8002, 9002)), ("nginx", (8000, 8003, 8080, 8001))):
+        for name in containers(service):
+            targets += [f"{docker(*inspect, name).strip()}:{port}" for port in inner]
+    network = f"chorus-test-stranger-{os.getpid()}"
+    docker("network", "create", network)
+    try:
+        run = ("run", "--rm", "--network", network, "--entrypoint", "python3", "chorus/models", "-c", SCAN)
+        assert docker(*run, *targets).split() == ["host:8000", "host:8003"]
+    finally:
+        docker("network", "rm", network)
 
 
 def test_keys_and_origins_reach_both_services_alone() -> None:
