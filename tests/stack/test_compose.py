@@ -203,7 +203,8 @@ def test_env_example_knows_every_setting_of_the_services(prefix: str, kind: type
         variable = str(field.validation_alias or f"{prefix}{name.upper()}")
         shown = listed().get(variable)
         assert shown is not None, f"{variable} is missing"
-        assert shown == f"{field.default:g}" if isinstance(field.default, float) else shown == str(field.default)
+        default = "" if field.default is None else field.default
+        assert shown == f"{default:g}" if isinstance(default, float) else shown == str(default)
 
 
 @pytest.mark.parametrize("image", ["chorus/asr:cpu", "chorus/tts:cpu"])
