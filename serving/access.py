@@ -12,6 +12,7 @@ import hmac
 import logging
 import re
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -35,6 +36,7 @@ POLL_S = 1.0
 """How often the file of keys is read; its content is compared, as times of change can lie."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+# As scripts/key.sh makes them; nginx looks for the same.
 _MADE_KEY = re.compile(r"chorus_[A-Za-z0-9_-]{43}")
 _DIGEST = re.compile(r"[0-9a-fA-F]{64}")
 _DEFAULT_PORTS = {"http": 80, "https": 443}
@@ -95,9 +97,14 @@ class Access:
 
     async def follow(self) -> None:
         """Take over what changes in the file of keys, without end; streams that run are not asked again."""
-        while self._file is not None:
-            await asyncio.sleep(POLL_S)
-            await asyncio.to_thread(self.reread, self._file)
+        if self._file is None:
+            return
+        loop = asyncio.get_running_loop()
+        # A thread of its own: a key that is revoked does not wait for whatever keeps the shared ones busy.
+        with ThreadPoolExecutor(1, thread_name_prefix="API keys") as thread:
+            while True:
+                await asyncio.sleep(POLL_S)
+                await loop.run_in_executor(thread, self.reread, self._file)
 
     def reread(self, file: Path) -> None:
         """Read the keys anew; those in force stay where the file can't be used. Blocks for a moment."""
@@ -131,7 +138,7 @@ def read_keys(file: Path) -> dict[str, bytes]:
     except OSError as error:
         raise KeysError(f"can't be read: {error.strerror}") from None
     if replaced:  # it is mounted by itself, and stays what it was before an editor put another in its place
-        raise KeysError("was replaced by another file, which a container does not see until it is made anew")
+        raise KeysError("was replaced by another file, which a container does not see before it is restarted")
     if len(data) > MAX_FILE_BYTES:
         raise KeysError(f"has more than {MAX_FILE_BYTES} bytes")
     keys: dict[str, bytes] = {}
