@@ -63,6 +63,12 @@ capacity: ## how many people the stack holds, by bisection: EVERY="45 20" MINUTE
 soak: ## people who come and go for hours: USERS=60 MINUTES=480
 	$(LOADTEST_RUN) soak $(ARGS)
 
+.PHONY: key revoke
+key: ## make an API key and print it, once: make key NAME=phone-app
+	@scripts/key.sh add "$(NAME)"
+revoke: ## take an API key back: make revoke NAME=phone-app
+	@scripts/key.sh remove "$(NAME)"
+
 .PHONY: images images-gpu
 images: ## build the images for this machine
 	@scripts/images.sh

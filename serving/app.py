@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -14,6 +15,7 @@ from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from chorus.wire.settings import SettingsError, from_query
+from serving.access import SUBPROTOCOL, Access, subprotocols
 from serving.connection import Connection, Session
 from serving.errors import StreamError
 from serving.gpu import Gpu
@@ -26,6 +28,15 @@ log = logging.getLogger(__name__)
 NOT_FOUND = Refusal(404, "bad_message", "no such path")
 
 
+@dataclass(frozen=True)
+class Admitted:
+    """A request that may become a stream."""
+
+    settings: msgspec.Struct
+    key: str | None
+    """Name of its API key; None where none is needed."""
+
+
 class Streams:
     """Admits streams of one service and keeps account of those that run."""
 
@@ -33,10 +44,14 @@ class Streams:
         self.service = service
         self.state = state
         self.metrics = ConnectionMetrics(service.name, service.registry)
+        self.access = Access(service.settings.api_keys_file, service.settings.origins)
         self.sessions: dict[str, Session] = {}
 
-    def examine(self, request: HTTPConnection) -> msgspec.Struct | Refusal:
-        """The settings of a request that may become a stream, or why it may not."""
+    def examine(self, request: HTTPConnection) -> Admitted | Refusal:
+        """What is known of a request that may become a stream, or why it may not."""
+        guest = self.access.examine(request)
+        if isinstance(guest, Refusal):
+            return guest  # before anything else: how busy we are is nothing for a stranger
         refusal = self.state.refusal() or self.service.overload()
         if refusal is not None:
             return refusal
@@ -48,7 +63,7 @@ class Streams:
             return Refusal(400, "bad_config", str(error))
         except StreamError as error:
             return Refusal(400, error.code, str(error))
-        return settings
+        return Admitted(settings, guest.key)
 
     async def serve(self, websocket: WebSocket) -> None:
         """Refuse the client by HTTP, or accept it and serve it to its end."""
@@ -60,15 +75,16 @@ class Streams:
         # No await between the check and the slot: two clients can't take the last one.
         self.state.acquire()
         try:
-            await websocket.accept()
-            self.metrics.accepted.inc()
+            await websocket.accept(SUBPROTOCOL if SUBPROTOCOL in subprotocols(websocket) else None)
+            self.metrics.count_accepted(admitted.key)
             connection = Connection(
                 websocket,
                 outbox_bytes=self.service.settings.outbox_bytes,
                 idle_timeout_s=self.service.settings.idle_timeout_s,
                 metrics=self.metrics,
+                key=admitted.key,
             )
-            session = self.service.open(connection, admitted)
+            session = self.service.open(connection, admitted.settings)
             self.sessions[connection.id] = session
             try:
                 await connection.run(session)
@@ -93,6 +109,8 @@ class Streams:
 def refusal_response(refusal: Refusal) -> JSONResponse:
     """A refusal as the protocol words it."""
     headers = {} if refusal.retry_after_s is None else {"Retry-After": str(refusal.retry_after_s)}
+    if refusal.status == 401:
+        headers["WWW-Authenticate"] = "Bearer"
     error = {"code": refusal.code, "message": refusal.message}
     return JSONResponse({"error": error}, refusal.status, headers)
 

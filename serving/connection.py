@@ -70,13 +70,21 @@ class Connection:
     """
 
     def __init__(
-        self, websocket: WebSocket, *, outbox_bytes: int, idle_timeout_s: float, metrics: ConnectionMetrics
+        self,
+        websocket: WebSocket,
+        *,
+        outbox_bytes: int,
+        idle_timeout_s: float,
+        metrics: ConnectionMetrics,
+        key: str | None = None,
     ) -> None:
+        """`key` is the name of the client's API key, for the log."""
         self.id = str(uuid.uuid4())
         self._websocket = websocket
         self._outbox = Outbox(outbox_bytes)
         self._idle_timeout_s = idle_timeout_s
         self._metrics = metrics
+        self._key = key
         self._last_heard = time.monotonic()
         self._close_code: int = CloseCode.CLIENT_GONE
         self._may_read = asyncio.Event()
@@ -147,6 +155,7 @@ class Connection:
                     close_code=int(self._close_code),
                     seconds=round(time.monotonic() - started, 3),
                     request_id=self._websocket.headers.get("x-request-id"),
+                    key=self._key,
                     **session.totals(),
                 ),
             )

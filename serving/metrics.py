@@ -29,12 +29,23 @@ def new_registry() -> CollectorRegistry:
     return registry
 
 
+MAX_KEY_LABELS = 100
+"""Names of API keys with a time series each, in the order of their first use; those after them are `other`."""
+
+
 class ConnectionMetrics:
     """What happens to streams, whichever the service."""
 
     def __init__(self, prefix: str, registry: CollectorRegistry) -> None:
         self.active = Gauge(f"{prefix}_active_connections", "Streams open now", registry=registry)
         self.accepted = Counter(f"{prefix}_connections_accepted", "Streams accepted", registry=registry)
+        self.by_key = Counter(
+            f"{prefix}_connections_by_key",
+            "Streams accepted with an API key, by its name",
+            ["key"],
+            registry=registry,
+        )
+        self._key_labels: set[str] = set()
         self.refused = Counter(
             f"{prefix}_connections_refused",
             "Streams refused before the upgrade, by HTTP status",
@@ -48,6 +59,15 @@ class ConnectionMetrics:
             registry=registry,
         )
         self.errors = Counter(f"{prefix}_errors", "Errors told to clients, by code", ["code"], registry=registry)
+
+    def count_accepted(self, key: str | None) -> None:
+        """A stream was accepted, with the API key of this name or without one."""
+        self.accepted.inc()
+        if key is None:
+            return
+        if key not in self._key_labels and len(self._key_labels) < MAX_KEY_LABELS:
+            self._key_labels.add(key)
+        self.by_key.labels(key if key in self._key_labels else "other").inc()
 
 
 def gauge_from(name: str, help_text: str, read: Callable[[], float], registry: CollectorRegistry) -> None:

@@ -61,9 +61,11 @@ class Replica:
                 log.info("serving", extra=fields(port=self.stream_listener.port, **self.service.describe()))
                 watch = asyncio.create_task(self._watch_engine(), name="watch engine")
                 trim = asyncio.create_task(keep_trimmed(), name="trim memory")
+                keys = asyncio.create_task(self.streams.access.follow(), name="follow keys")
                 await ending
                 watch.cancel()
                 trim.cancel()
+                keys.cancel()
                 await self._drain()
         finally:
             loading.cancel()

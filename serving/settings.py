@@ -7,8 +7,10 @@ import sys
 from pathlib import Path
 from typing import Literal, TypeVar
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from serving.access import parse_origins, read_keys
 
 
 class ServiceSettings(BaseSettings):
@@ -42,6 +44,33 @@ class ServiceSettings(BaseSettings):
     """Least severe level that is logged."""
     models_dir: Path = Field(default=Path("/models"), validation_alias="MODELS_DIR")
     """Folder with one folder a model, as `python -m models fetch` leaves it."""
+    api_keys_file: Path | None = Field(default=None, validation_alias="CHORUS_API_KEYS_FILE")
+    """File of the API keys' hashes, followed while the replica runs; empty where no key is needed."""
+    allowed_origins: str = Field(default="", validation_alias="CHORUS_ALLOWED_ORIGINS")
+    """Origins whose pages may connect, by commas; empty for every one. Who sends no Origin is no browser, and may."""
+
+    @field_validator("api_keys_file", mode="before")
+    @classmethod
+    def _empty_is_none(cls, value: object) -> object:
+        return value or None
+
+    @field_validator("api_keys_file")
+    @classmethod
+    def _readable_keys(cls, value: Path | None) -> Path | None:
+        if value is not None:
+            read_keys(value)
+        return value
+
+    @field_validator("allowed_origins")
+    @classmethod
+    def _all_origins(cls, value: str) -> str:
+        parse_origins(value)
+        return value
+
+    @property
+    def origins(self) -> frozenset[str]:
+        """The allowed origins; none for every one."""
+        return parse_origins(self.allowed_origins)
 
     @property
     def cores(self) -> int:

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 
 from serving.run import Replica
@@ -16,6 +17,10 @@ from serving.service import Service
 
 ROOT = Path(__file__).resolve().parent.parent
 DATA = ROOT / "tests" / "data"
+
+# How long an example takes says something about the machine, not about the code.
+hypothesis.settings.register_profile("chorus", deadline=None)
+hypothesis.settings.load_profile("chorus")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

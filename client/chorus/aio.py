@@ -27,7 +27,7 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake
 
 from chorus.asr import AsrProtocol
 from chorus.asr import Event as AsrEvent
-from chorus.connect import ASR_URL, SOCKET_OPTIONS, TTS_URL, close_of, handshake_error, stream_url
+from chorus.connect import ASR_URL, SOCKET_OPTIONS, TTS_URL, close_of, handshake_error, request_headers, stream_url
 from chorus.contract import StreamProtocol
 from chorus.errors import ChorusError, ConnectionLost
 from chorus.reconnect import PATIENCE_S, ReconnectingAsrProtocol
@@ -93,13 +93,19 @@ TtsStream = Stream[TtsProtocol, TtsEvent]
 
 @asynccontextmanager
 async def connect_asr(
-    url: str = ASR_URL, *, strict: bool = True, headers: Mapping[str, str] | None = None, **settings: Any
+    url: str = ASR_URL,
+    *,
+    key: str | None = None,
+    strict: bool = True,
+    headers: Mapping[str, str] | None = None,
+    **settings: Any,
 ) -> AsyncIterator[AsrStream]:
     """Open a recognition stream; `ready` has been received.
 
-    `strict` is `StreamProtocol`'s; a setting of None is not sent. Raises `Refused`, `ConnectionLost`, `OSError`.
+    `key` is the API key, by default the environment's `CHORUS_API_KEY`; `strict` is `StreamProtocol`'s; a setting of
+    None is not sent. Raises `Refused`, `ConnectionLost`, `OSError`, `ValueError`.
     """
-    async with _open(stream_url(url, asr_wire.PATH, settings), headers) as socket:
+    async with _open(stream_url(url, asr_wire.PATH, settings), request_headers(key, headers)) as socket:
         stream: AsrStream = Stream(AsrProtocol(strict=strict), socket)
         await stream.receive()
         yield stream
@@ -107,10 +113,15 @@ async def connect_asr(
 
 @asynccontextmanager
 async def connect_tts(
-    url: str = TTS_URL, *, strict: bool = True, headers: Mapping[str, str] | None = None, **settings: Any
+    url: str = TTS_URL,
+    *,
+    key: str | None = None,
+    strict: bool = True,
+    headers: Mapping[str, str] | None = None,
+    **settings: Any,
 ) -> AsyncIterator[TtsStream]:
     """Open a synthesis stream; as `connect_asr`."""
-    async with _open(stream_url(url, tts_wire.PATH, settings), headers) as socket:
+    async with _open(stream_url(url, tts_wire.PATH, settings), request_headers(key, headers)) as socket:
         stream: TtsStream = Stream(TtsProtocol(strict=strict), socket)
         await stream.receive()
         yield stream
@@ -247,6 +258,7 @@ async def reconnecting_asr(
     *,
     patience_s: float = PATIENCE_S,
     resend_bytes: int = DEFAULT_BYTES,
+    key: str | None = None,
     strict: bool = True,
     headers: Mapping[str, str] | None = None,
     **settings: Any,
@@ -258,7 +270,7 @@ async def reconnecting_asr(
     wrong address is told at once; the rest is as with `connect_asr`.
     """
     protocol = ReconnectingAsrProtocol(settings, strict=strict, patience_s=patience_s, resend_bytes=resend_bytes)
-    stream = ReconnectingAsrStream(protocol, url, headers)
+    stream = ReconnectingAsrStream(protocol, url, request_headers(key, headers))
     try:
         await stream.connect()
         await stream.receive()

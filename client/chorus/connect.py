@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlencode, urlsplit, urlunsplit
 
@@ -25,6 +27,9 @@ SOCKET_OPTIONS: dict[str, Any] = {
 }
 """Of a connection, for `connect` of the websockets package."""
 
+KEY_VARIABLE = "CHORUS_API_KEY"
+"""Environment variable with the API key of whoever names none."""
+
 _SCHEMES = {"ws": "ws", "wss": "wss", "http": "ws", "https": "wss"}
 
 
@@ -37,6 +42,20 @@ def stream_url(base: str, path: str, settings: dict[str, Any]) -> str:
     given = {key: _text(value) for key, value in settings.items() if value is not None}
     prefix = parts.path.rstrip("/").removesuffix(path)
     return urlunsplit((scheme, parts.netloc, prefix + path, urlencode(given), ""))
+
+
+def request_headers(key: str | None, headers: Mapping[str, str] | None) -> dict[str, str]:
+    """The headers of a handshake, with the API key, by default the environment's; an `Authorization` given stays.
+
+    Raises `ValueError` for a key that can't be one.
+    """
+    given = dict(headers or {})
+    key = (os.environ.get(KEY_VARIABLE, "") if key is None else key).strip()
+    if not key or any(name.lower() == "authorization" for name in given):
+        return given
+    if not key.isascii() or not key.isprintable() or " " in key:
+        raise ValueError(f"the API key has characters that none has; look at {KEY_VARIABLE}")
+    return given | {"Authorization": f"Bearer {key}"}
 
 
 def handshake_error(error: InvalidHandshake) -> ChorusError:

@@ -38,15 +38,17 @@ async def speak(
     text: str | AsyncIterator[str],
     url: str = TTS_URL,
     *,
+    key: str | None = None,
     strict: bool = True,
     on_event: Callable[[Event], None] | None = None,
     **settings: Any,
 ) -> Speech:
     """Synthesise a text, or one that comes in pieces: whole sentences are spoken while the rest is still written.
 
-    `on_event` is called with each event as it comes. Raises `ChorusError`, `OSError`, and what the pieces raise.
+    `key` is `connect_tts`'s. `on_event` is called with each event as it comes. Raises `ChorusError`, `OSError`, and
+    what the pieces raise.
     """
-    async with connect_tts(url, strict=strict, **settings) as stream:
+    async with connect_tts(url, key=key, strict=strict, **settings) as stream:
         protocol = stream.protocol
         assert protocol.ready is not None
         events: list[Event] = [protocol.ready]

@@ -20,7 +20,7 @@ from websockets.sync.client import ClientConnection, connect
 
 from chorus.asr import AsrProtocol
 from chorus.asr import Event as AsrEvent
-from chorus.connect import ASR_URL, SOCKET_OPTIONS, TTS_URL, close_of, handshake_error, stream_url
+from chorus.connect import ASR_URL, SOCKET_OPTIONS, TTS_URL, close_of, handshake_error, request_headers, stream_url
 from chorus.contract import StreamProtocol
 from chorus.errors import ConnectionLost
 from chorus.tts import Event as TtsEvent
@@ -82,13 +82,19 @@ TtsStream = Stream[TtsProtocol, TtsEvent]
 
 @contextmanager
 def connect_asr(
-    url: str = ASR_URL, *, strict: bool = True, headers: Mapping[str, str] | None = None, **settings: Any
+    url: str = ASR_URL,
+    *,
+    key: str | None = None,
+    strict: bool = True,
+    headers: Mapping[str, str] | None = None,
+    **settings: Any,
 ) -> Iterator[AsrStream]:
     """Open a recognition stream; `ready` has been received.
 
-    `strict` is `StreamProtocol`'s; a setting of None is not sent. Raises `Refused`, `ConnectionLost`, `OSError`.
+    `key` is the API key, by default the environment's `CHORUS_API_KEY`; `strict` is `StreamProtocol`'s; a setting of
+    None is not sent. Raises `Refused`, `ConnectionLost`, `OSError`, `ValueError`.
     """
-    with _open(stream_url(url, asr_wire.PATH, settings), headers) as socket:
+    with _open(stream_url(url, asr_wire.PATH, settings), request_headers(key, headers)) as socket:
         stream: AsrStream = Stream(AsrProtocol(strict=strict), socket)
         stream.receive()
         yield stream
@@ -96,10 +102,15 @@ def connect_asr(
 
 @contextmanager
 def connect_tts(
-    url: str = TTS_URL, *, strict: bool = True, headers: Mapping[str, str] | None = None, **settings: Any
+    url: str = TTS_URL,
+    *,
+    key: str | None = None,
+    strict: bool = True,
+    headers: Mapping[str, str] | None = None,
+    **settings: Any,
 ) -> Iterator[TtsStream]:
     """Open a synthesis stream; as `connect_asr`."""
-    with _open(stream_url(url, tts_wire.PATH, settings), headers) as socket:
+    with _open(stream_url(url, tts_wire.PATH, settings), request_headers(key, headers)) as socket:
         stream: TtsStream = Stream(TtsProtocol(strict=strict), socket)
         stream.receive()
         yield stream

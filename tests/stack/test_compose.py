@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 from pathlib import Path
@@ -53,6 +54,9 @@ def test_every_service_is_hardened(files: str) -> None:
         assert service["read_only"], name
         assert service["cap_drop"] == ["ALL"], name
         assert service["security_opt"] == ["no-new-privileges:true"], name
+        # Nothing gives back what these take, nor reaches into the machine.
+        assert not {"cap_add", "privileged", "user", "devices", "pid", "ipc", "network_mode"} & service.keys(), name
+        assert "docker.sock" not in json.dumps(service.get("volumes", [])), name
         assert {"max-size", "max-file"} <= set(service["logging"]["options"]), name
         assert int(service["mem_limit"]) > 0, name
         assert service["pids_limit"] > 0, name
@@ -94,6 +98,61 @@ def test_the_load_tests_settings_are_shown_with_their_defaults() -> None:
         assert shown == (f"{field.default:g}" if isinstance(field.default, float) else str(field.default)), name
 
 
+@pytest.mark.parametrize(("bind", "address"), [({}, "127.0.0.1"), ({"CHORUS_ADMIN_BIND": "10.0.0.5"}, "10.0.0.5")])
+def test_every_port_but_the_two_of_the_services_is_bound_to_loopback(bind: dict[str, str], address: str) -> None:
+    """Of every service, those of profiles included; one variable changes all."""
+    services = compose_config(COMPOSE_FILE=CPU, COMPOSE_PROFILES="*", **bind)["services"]
+    ports = [port for service in services.values() for port in service.get("ports", [])]
+    public = {port["published"] for port in ports if port.get("host_ip") != address}
+    assert public == {"8000", "8003"}
+    assert len(ports) >= 15
+
+
+SCAN = """
+import concurrent.futures, ipaddress, socket, struct, sys
+routes = [line.split() for line in open("/proc/net/route")]
+(host,) = [str(ipaddress.ip_address(struct.pack("=L", int(each[2], 16)))) for each in routes if each[1] == "00000000"]
+def reached(target):
+    address, port = target.rsplit(":", 1)
+    with socket.socket() as sock:
+        sock.settimeout(3)
+        return sock.connect_ex((address.replace("host", host), int(port))) == 0
+with concurrent.futures.ThreadPoolExecutor(64) as pool:
+    print(*[target for target, open in zip(sys.argv[1:], pool.map(reached, sys.argv[1:])) if open])
+"""
+
+
+def test_another_network_reaches_nothing_but_the_two_ports() -> None:
+    """A container of somebody else's tries every published port of this machine, and each container by its address."""
+    ports = [port for each in compose_config()["services"].values() for port in each.get("ports", [])]
+    targets = [f"host:{port['published']}" for port in ports]
+    inspect = ("inspect", "--format", "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}")
+    for service, inner in (("asr", (8001, 9001)), ("tts", (8002, 9002)), ("nginx", (8000, 8003, 8080, 8001))):
+        for name in containers(service):
+            targets += [f"{docker(*inspect, name).strip()}:{port}" for port in inner]
+    network = f"chorus-test-stranger-{os.getpid()}"
+    docker("network", "create", network)
+    try:
+        run = ("run", "--rm", "--network", network, "--entrypoint", "python3", "chorus/models", "-c", SCAN)
+        assert docker(*run, *targets).split() == ["host:8000", "host:8003"]
+    finally:
+        docker("network", "rm", network)
+
+
+def test_keys_and_origins_reach_both_services_alone() -> None:
+    """The file of keys as a secret where one is named; where none is, nobody is told of the one that stands in."""
+    named = {"CHORUS_API_KEYS_FILE": "./secrets/api_keys", "CHORUS_ALLOWED_ORIGINS": "https://app.example.com"}
+    for given, path, file in (({}, "", "/dev/null"), (named, "/run/secrets/api_keys", f"{ROOT}/secrets/api_keys")):
+        config = compose_config(COMPOSE_FILE=CPU, **{"CHORUS_API_KEYS_FILE": "", "CHORUS_ALLOWED_ORIGINS": ""} | given)
+        assert config["secrets"]["api_keys"]["file"] == file
+        for name, service in config["services"].items():
+            holds = [secret["source"] for secret in service.get("secrets", [])]
+            assert ("api_keys" in holds) == (name in ("asr", "tts")), name
+            if name in ("asr", "tts"):
+                assert service["environment"]["CHORUS_API_KEYS_FILE"] == path
+                assert service["environment"]["CHORUS_ALLOWED_ORIGINS"] == given.get("CHORUS_ALLOWED_ORIGINS", "")
+
+
 def test_draining_fits_into_the_grace_period() -> None:
     """The service's own drain ends before Docker's patience does."""
     for settings in (AsrSettings(), TtsSettings()):
@@ -101,10 +160,18 @@ def test_draining_fits_into_the_grace_period() -> None:
 
 
 @pytest.mark.parametrize("container", ["chorus-asr-1", "chorus-tts-1", "chorus-nginx-1"])
-def test_nothing_runs_as_root_or_writes_outside_its_volumes(container: str) -> None:
-    """The process is nobody special, and its root cannot be written."""
+def test_a_process_is_nobody_and_writes_nowhere_but_to_tmpfs(container: str) -> None:
+    """Its user is nobody special, holds no capability and can gain none; of all files it may write those of /tmp,
+    beside what every container has in /dev and /proc."""
     assert docker("exec", container, "id", "-u").strip() == "10001"
-    assert not docker("exec", container, "sh", "-c", "touch /anything 2>/dev/null && echo written", check=False)
+    status = docker("exec", container, "cat", "/proc/1/status")
+    for line in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"):
+        assert re.search(rf"^{line}:\s+0+$", status, re.M), line
+    assert re.search(r"^NoNewPrivs:\s+1$", status, re.M)
+    everything = ("find", "/", "-path", "/proc", "-prune", "-o", "-writable", "!", "-type", "l", "-print")
+    found = docker("exec", container, *everything, check=False).split()
+    assert "/tmp" in found
+    assert not [path for path in found if not re.match(r"/(tmp|dev)(/|$)", path)]
 
 
 @pytest.mark.parametrize("container", ["chorus-asr-1", "chorus-tts-1"])
@@ -153,6 +220,7 @@ def test_env_example_lists_every_variable_of_compose_with_its_default() -> None:
         text = Path(ROOT / file).read_text(encoding="utf-8")
         variables |= dict(re.findall(r"\$\{([A-Z0-9_]+):-([^}]*)\}", text))
     assert listed().keys() - variables.keys() == {"COMPOSE_FILE"}
+    variables["CHORUS_API_KEYS_FILE"] = ""  # /dev/null only stands in for it
     assert {name: listed().get(name) for name in variables} == variables
 
 
@@ -162,9 +230,11 @@ def test_env_example_knows_every_setting_of_the_services(prefix: str, kind: type
     for name, field in kind.model_fields.items():
         if name in INTERNAL or name == "voices":
             continue
-        shown = listed().get(f"{prefix}{name.upper()}")
-        assert shown is not None, f"{prefix}{name.upper()} is missing"
-        assert shown == f"{field.default:g}" if isinstance(field.default, float) else shown == str(field.default)
+        variable = str(field.validation_alias or f"{prefix}{name.upper()}")
+        shown = listed().get(variable)
+        assert shown is not None, f"{variable} is missing"
+        default = "" if field.default is None else field.default
+        assert shown == f"{default:g}" if isinstance(default, float) else shown == str(default)
 
 
 @pytest.mark.parametrize("image", ["chorus/asr:cpu", "chorus/tts:cpu"])

@@ -26,11 +26,11 @@ STREAM = "/v1/stream/asr"
 CAPACITY = 5
 
 
-def docker(*arguments: str) -> str:
-    """Output of a docker command."""
+def docker(*arguments: str, stderr: bool = False) -> str:
+    """Output of a docker command, with `stderr` what it wrote there too."""
     done = subprocess.run(["docker", *arguments], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    return done.stdout.strip()
+    return (done.stdout + done.stderr if stderr else done.stdout).strip()
 
 
 def until(true: Callable[[], bool]) -> None:
@@ -338,7 +338,7 @@ def log(front: str) -> list[dict[str, Any]]:
 async def test_the_access_log_is_json_whatever_is_asked(front: str, calm: None) -> None:
     """Quotes, backslashes and control characters of a path; the log has the replica but never the query."""
     port = published(front, 8000)
-    for path in ('/echo/%22%5C"\\', "/echo/%0A%09", "/echo/%C3%A4", "/echo?key=secret"):
+    for path in ('/echo/%22%5C"\\', "/echo/%0A%09", "/echo/%C3%A4", "/echo?name=secret"):
         assert (await get(port, path)).status == 200
     await raw(port, b"\x16\x03\x01\r\n\r\n")
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
@@ -352,6 +352,28 @@ async def test_the_access_log_is_json_whatever_is_asked(front: str, calm: None) 
     assert served[0]["upstream"].endswith(":8001")
     assert float(served[0]["connect_seconds"]) < 2
     assert "secret" not in json.dumps(entries)
+
+
+async def test_a_key_reaches_the_replica_and_no_log(stage: Stage, front: str, calm: None) -> None:
+    """By header and by subprotocol. In the address it is refused, also with no replica left: that would be an error,
+    and nginx writes the address of an error's request."""
+    key = "chorus_" + 43 * "k"
+    sent = {"Authorization": f"Bearer {key}", "Sec-WebSocket-Protocol": f"chorus, key.{key}"}
+    seen = (await get(published(front, 8000), "/echo", sent)).json["headers"]
+    assert (seen["authorization"], seen["sec-websocket-protocol"]) == tuple(sent.values())
+    for mode in ("ok", "closed"):
+        await stage.order(stream=mode)
+        for port in (8000, 8001):
+            for query in (f"key={key}", f"language=en&API_KEY={key}", f"access-token={key}"):
+                answer = await get(published(front, port), f"{STREAM}?{query}", UPGRADE)
+                assert (answer.status, answer.code) == (400, "bad_config")
+        # By its direct port: failures there are not held against the replica afterwards.
+        answer = await get(published(front, 8001), STREAM, UPGRADE | sent)
+        assert answer.status == (101 if mode == "ok" else 503)
+        await answer.close()
+    written = docker("logs", front, stderr=True)
+    assert f'request: "GET {STREAM}' in written
+    assert key not in written
 
 
 async def test_streams_of_one_address_can_be_limited(stage: Stage, calm: None) -> None:

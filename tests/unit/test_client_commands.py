@@ -258,6 +258,27 @@ async def test_transcribe_tells_of_a_refusal(clip: str, capsys: pytest.CaptureFi
     assert "503 overloaded: full (retry after 7 s)" in capsys.readouterr().err
 
 
+async def test_a_key_that_is_missing_is_told_with_where_it_belongs(
+    clip: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Every command that opens a stream says so."""
+    async with refusing(401, b'{"error":{"code":"bad_message","message":"an API key is needed"}}') as url:
+        assert await run("transcribe", clip, "--url", url) == 1
+        assert await run("speak", "Hello.", "--url", url) == 1
+        assert await run("prove", "--asr-url", url, "--tts-url", url) == 1
+    assert capsys.readouterr().err.count("an API key is needed (give it with --key, or in CHORUS_API_KEY)") == 3
+
+
+async def test_a_key_is_sent_by_the_flag_or_the_environment(clip: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The flag comes first."""
+    async with serving(recognise) as server:
+        monkeypatch.setenv("CHORUS_API_KEY", "of-the-environment")
+        await run("transcribe", clip, "--url", server.url)
+        await run("transcribe", clip, "--url", server.url, "--key", "of-the-flag", "--no-reconnect")
+    sent = [headers["Authorization"] for headers in server.headers]
+    assert sent == ["Bearer of-the-environment", "Bearer of-the-flag"]
+
+
 async def test_transcribe_goes_on_over_another_connection(
     clip: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

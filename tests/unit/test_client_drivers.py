@@ -12,7 +12,7 @@ import pytest
 from websockets.asyncio.server import ServerConnection
 
 from chorus import aio, sync
-from chorus.connect import stream_url
+from chorus.connect import request_headers, stream_url
 from chorus.errors import ChorusError, ConnectionLost, ContractViolation, Refused, StreamError
 from chorus.sources import Source, from_bytes
 from chorus.speech import speak
@@ -444,3 +444,33 @@ def test_every_error_is_in_one_tree() -> None:
     """One `except` catches all that the service or the connection can do."""
     for kind in (Refused, StreamError, ConnectionLost, ContractViolation):
         assert issubclass(kind, ChorusError)
+
+
+@both
+async def test_an_api_key_goes_into_the_header(drive: Recognise, monkeypatch: pytest.MonkeyPatch) -> None:
+    """That of the call, else that of the environment, never into the address."""
+    monkeypatch.setenv("CHORUS_API_KEY", "secret-1")
+    async with serving(recognise) as server:
+        await drive(server.url)
+        await drive(server.url, key="secret-2", headers={"X-Request-ID": "7"})
+    assert [headers["Authorization"] for headers in server.headers] == ["Bearer secret-1", "Bearer secret-2"]
+    assert server.headers[1]["X-Request-ID"] == "7"
+    assert not any("secret" in path for path in server.paths)
+
+
+def test_headers_of_ones_own_and_no_key_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An `Authorization` that the caller gives is theirs; an empty key is none."""
+    monkeypatch.setenv("CHORUS_API_KEY", " secret\n")
+    assert request_headers(None, None) == {"Authorization": "Bearer secret"}
+    assert request_headers(None, {"authorization": "Basic x"}) == {"authorization": "Basic x"}
+    assert request_headers("", None) == {}
+    monkeypatch.delenv("CHORUS_API_KEY")
+    assert request_headers(None, {"X-Request-ID": "7"}) == {"X-Request-ID": "7"}
+
+
+@pytest.mark.parametrize("key", ["two words", "two\r\nlines: x", "schlüssel"])
+def test_a_key_that_cannot_be_one_is_told_without_showing_it(key: str) -> None:
+    """It would break the handshake, or slip a header into it."""
+    with pytest.raises(ValueError, match="CHORUS_API_KEY") as raised:
+        request_headers(key, None)
+    assert key not in str(raised.value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import shutil
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from serving.access import read_keys
 from tests.conftest import ROOT
 
 pytestmark = pytest.mark.unit
@@ -260,6 +262,51 @@ def test_healthcheck_of_a_port_where_nobody_listens() -> None:
         port = server.getsockname()[1]
     done = subprocess.run([ROOT / "docker" / "healthcheck.sh", str(port)], capture_output=True, check=False, timeout=30)
     assert done.returncode != 0
+
+
+def test_a_key_is_printed_once_and_its_hash_kept(project: Path) -> None:
+    """Standard output has the key alone, the file the hash that the services know it by; the first one is turned on."""
+    keys = [run(project, "scripts/key.sh", "add", name).stdout for name in ("phone-app", "web.2")]
+    file = project / "secrets" / "api_keys"
+    assert all(re.fullmatch(r"chorus_[A-Za-z0-9_-]{43}\n", key) for key in keys)
+    assert len(set(keys)) == 2
+    digests = [hashlib.sha256(key.strip().encode()).digest() for key in keys]
+    assert read_keys(file) == dict(zip(("phone-app", "web.2"), digests, strict=True))
+    assert value(project, "CHORUS_API_KEYS_FILE") == "./secrets/api_keys"
+    assert "# ASR_GPU=0" in env_file(project)
+    assert file.stat().st_mode & 0o777 == 0o644
+
+
+def test_keys_are_added_and_taken_back_in_place(project: Path) -> None:
+    """In the file that .env names, which stays the same one: a container sees no other. Other lines stay."""
+    file = project / "mine"
+    file.write_text("# ours\nold:" + "0" * 64, encoding="utf-8")
+    (project / ".env").write_text("CHORUS_API_KEYS_FILE=./mine\n", encoding="utf-8")
+    inode = file.stat().st_ino
+    assert run(project, "scripts/key.sh", "add", "new").returncode == 0
+    assert list(read_keys(file)) == ["old", "new"]
+    assert run(project, "scripts/key.sh", "remove", "old").returncode == 0
+    assert list(read_keys(file)) == ["new"]
+    assert file.read_text(encoding="utf-8").startswith("# ours\nnew:")
+    assert file.stat().st_ino == inode
+
+
+def test_a_key_is_not_made_twice_nor_the_last_one_taken_back(project: Path) -> None:
+    """Two of a name could not be told apart, and a file without keys would keep the old ones in force."""
+    assert run(project, "scripts/key.sh", "add", "app").returncode == 0
+    before = (project / "secrets" / "api_keys").read_text(encoding="utf-8")
+    for action, name, said in (
+        ("add", "app", "has a key of the name app"),
+        ("remove", "other", "has no key of the name other"),
+        ("remove", "app", "last key"),
+        ("add", "", "usage"),
+        ("add", "../app", "usage"),
+    ):
+        refused = run(project, "scripts/key.sh", action, name)
+        assert refused.returncode == 1
+        assert said in refused.stderr
+        assert not refused.stdout
+    assert (project / "secrets" / "api_keys").read_text(encoding="utf-8") == before
 
 
 def test_make_help_lists_every_target() -> None:

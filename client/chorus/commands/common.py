@@ -6,6 +6,7 @@ import argparse
 import sys
 from typing import BinaryIO, Protocol
 
+from chorus.connect import KEY_VARIABLE
 from chorus.errors import ContractViolation, Refused
 
 OK = 0
@@ -15,6 +16,15 @@ USAGE = 2
 """argparse's own status for wrong arguments."""
 CONTRACT_BROKEN = 3
 """The server did what the protocol rules out."""
+
+
+def add_key(parser: argparse.ArgumentParser) -> None:
+    """Declare the flag of the API key."""
+    parser.add_argument(
+        "--key",
+        metavar="KEY",
+        help=f"API key; better in {KEY_VARIABLE}, as others on this machine see a command's flags",
+    )
 
 
 class Commands(Protocol):
@@ -37,6 +47,8 @@ def explain(error: BaseException, url: str) -> str:
         return f"no answer from {url}; is the stack up? (make up)"
     if isinstance(error, OSError) and not error.filename:
         return f"cannot reach {url}: {_reason(error)}; is the stack up? (make up)"
+    if isinstance(error, Refused) and error.status == 401:
+        return f"{error} (give it with --key, or in {KEY_VARIABLE})"
     if isinstance(error, Refused) and error.retry_after is not None:
         return f"{error} (retry after {error.retry_after:g} s)"
     if isinstance(error, ContractViolation):

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from chorus.asr import BYTES_PER_SAMPLE
-from chorus.commands.common import CONTRACT_BROKEN, FAILED, OK, Commands, explain, raw_stdin, warn
+from chorus.commands.common import CONTRACT_BROKEN, FAILED, OK, Commands, add_key, explain, raw_stdin, warn
 from chorus.connect import ASR_URL
 from chorus.errors import ChorusError, ContractViolation
 from chorus.reconnect import PATIENCE_S, Event, Interrupted, Resumed
@@ -50,6 +50,7 @@ def add(commands: Commands) -> None:
     )
     parser.add_argument("files", nargs="+", metavar="FILE", help="WAV, FLAC, Ogg, MP3 …; - for standard input")
     parser.add_argument("--url", default=ASR_URL, help="the service (default %(default)s)")
+    add_key(parser)
     parser.add_argument("--realtime", action="store_true", help="send at the speed of speech, not at the fastest")
     parser.add_argument("--concurrency", type=_positive, default=4, metavar="N", help="files at once (default 4)")
     parser.add_argument(
@@ -161,6 +162,7 @@ class _Batch:
         return await transcribe(
             await asyncio.to_thread(self._source, name) if name != "-" else self._source(name),
             self._asked.url,
+            key=self._asked.key,
             realtime=self._asked.realtime,
             strict=False,
             reconnect=self._asked.reconnect,
