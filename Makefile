@@ -44,6 +44,10 @@ stop-asr stop-tts: stop-%: ## stop them, after they have drained
 restart-asr restart-tts: restart-%: ## restart them, after they have drained
 	@scripts/service.sh restart $*
 
+.PHONY: rollout
+rollout: ## replace the replicas one by one, by new images and settings, no stream cut: make rollout SERVICE=asr
+	@scripts/rollout.sh $(SERVICE)
+
 .PHONY: models
 models: ## fetch another model or voice into the stack: make models MODEL=en_GB-alba-medium
 	@test -n "$(MODEL)" || { echo "name one: make models MODEL=whisper-base.en, or the id of any Piper voice; listed are:"; $(COMPOSE) run --rm --no-deps -T models list; exit 2; }
