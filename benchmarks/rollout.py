@@ -104,7 +104,7 @@ async def speak(speech: Speech, url: str, name: str, noticed: Noticed, stop: asy
         retry_in = stream.protocol.retry_in
 
         def retry(error: ChorusError | OSError, now: float) -> float:
-            # The first failure of an outage is the connection's own end, which `Interrupted` tells; others are connects.
+            # An outage's first failure is the connection's own end, which `Interrupted` tells; others are connects.
             if interrupted_at > 0:
                 noticed.failed_connects.append(f"{name}: {error}")
             return retry_in(error, now)
@@ -265,7 +265,7 @@ async def forever(items: list[str], first: int) -> AsyncIterator[str]:
 async def make_rollout(service: str) -> None:
     """`make rollout SERVICE=service` in this project."""
     process = await asyncio.create_subprocess_exec(
-        "make", "rollout", f"SERVICE={service}", cwd=HERE.parent, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+        "make", "rollout", f"SERVICE={service}", cwd=HERE.parent, stdout=sys.stderr, stderr=subprocess.PIPE
     )
     _, told = await process.communicate()
     if process.returncode != 0:
