@@ -1,4 +1,4 @@
-"""Roll-outs as clients see them: nobody notices, every direct port answers after it, an interrupted one is made good."""
+"""Roll-outs as clients see them: nobody notices, direct ports still answer, an interrupted one is made good."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ async def test_nobody_notices_a_roll_out() -> None:
 
 
 def test_an_interrupted_roll_out_is_made_good_and_compose_goes_on_counting() -> None:
-    """Whatever an interrupted run left, the next ends with replicas 1 and 2, and Compose leaves them and adds the third."""
+    """Whatever was left, the next run ends with replicas 1 and 2; Compose leaves those alone and adds the third."""
     scale(asr=2)
     # As far as one gets: the first has given its name to its successor, and a sample for another was made.
     docker("rename", "chorus-asr-1", "chorus-asr-1-old")
