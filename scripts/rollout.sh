@@ -34,6 +34,7 @@ containers() {
 }
 exists() { docker container inspect "$1" >/dev/null 2>&1; }
 inspect() { docker container inspect --format "$2" "$1"; }
+# shellcheck disable=SC2016 # a template of Docker's
 networks() { inspect "$1" '{{range $name, $_ := .NetworkSettings.Networks}}{{println $name}}{{end}}' | sed '/^$/d'; }
 
 # What a replica says of its own status, or nothing where it does not answer.
