@@ -44,6 +44,10 @@ stop-asr stop-tts: stop-%: ## stop them, after they have drained
 restart-asr restart-tts: restart-%: ## restart them, after they have drained
 	@scripts/service.sh restart $*
 
+.PHONY: rollout
+rollout: ## replace the replicas one by one, by new images and settings, no stream cut: make rollout SERVICE=asr
+	@scripts/rollout.sh $(SERVICE)
+
 .PHONY: models
 models: ## fetch another model or voice into the stack: make models MODEL=en_GB-alba-medium
 	@test -n "$(MODEL)" || { echo "name one: make models MODEL=whisper-base.en, or the id of any Piper voice; listed are:"; $(COMPOSE) run --rm --no-deps -T models list; exit 2; }
@@ -90,7 +94,7 @@ clean: ## remove .venv, .rivals and caches; the stack, its models and .env stay
 
 .PHONY: bench-asr bench-asr-accuracy bench-asr-false-text bench-asr-hotwords bench-asr-long bench-asr-reconnect
 .PHONY: bench-tts bench-tts-busy bench-tts-overload bench-tts-round-trip bench-tts-first-audio bench-tts-compute bench-tts-encodings
-.PHONY: bench-asr-overload bench-serving bench-gpu
+.PHONY: bench-asr-overload bench-serving bench-gpu bench-rollout
 bench-asr: venv ## final latency by live speakers, beside the rivals: SPEECH=folder ARGS="--quick"
 	@$(PYTHON_RUN) benchmarks.asr_speakers $(SPEECH) $(ARGS)
 bench-asr-accuracy: venv ## word error rate beside faster-whisper's: SPEECH=folder with manifest.jsonl
@@ -124,3 +128,5 @@ bench-serving: venv ## the serving layer by itself: delay of 100 and 200 live st
 	@$(PYTHON_RUN) benchmarks.asr_serving $(SPEECH) $(ARGS)
 bench-gpu: venv ## latency, throughput, memory, streams, listeners of one GPU, no Docker: ARGS=--dry-run tries it on a CPU
 	@$(PYTHON_RUN) benchmarks.gpu $(SPEECH) $(ARGS)
+bench-rollout: venv ## what 20 speakers and 20 listeners notice of five roll-outs of each service: SPEECH=folder
+	@$(PYTHON_RUN) benchmarks.rollout $(SPEECH) $(ARGS)

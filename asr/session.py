@@ -213,6 +213,10 @@ class AsrSession:
         self._when_scored(self._end_open_utterance)
         self._when_scored(lambda _: self._end_if_drained())
 
+    def cut(self) -> None:
+        """Close with 1012: whatever has no final is resent elsewhere."""
+        self._go_away()
+
     def released(self) -> None:
         """Cancel everything of this stream."""
         self._released = True
@@ -623,7 +627,10 @@ class AsrSession:
             if self._closing:
                 self._send_done()
             else:
-                self._connection.close(CloseCode.GOING_AWAY, "this replica is going away; reconnect")
+                self._go_away()
+
+    def _go_away(self) -> None:
+        self._connection.close(CloseCode.GOING_AWAY, "this replica is going away; reconnect")
 
     def _totals(self) -> wire.Done:
         """Silence is what is neither speech nor dropped, so that the three add up to the audio received."""

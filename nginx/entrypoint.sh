@@ -35,6 +35,10 @@ export NGINX_BALANCE=${NGINX_BALANCE:-least_conn}
 [[ $NGINX_BALANCE =~ ^(least_conn|ip_hash)$ ]] ||
   fail "NGINX_BALANCE: must be least_conn or ip_hash (got '$NGINX_BALANCE')"
 
+# Compose's name of the project, which its containers' names begin with.
+export PROJECT=${PROJECT:-chorus}
+[[ $PROJECT =~ ^[a-z0-9][a-z0-9_-]*$ ]] || fail "PROJECT: must be the name of a Compose project (got '$PROJECT')"
+
 export NGINX_RESOLVER=${NGINX_RESOLVER:-127.0.0.11}
 [[ $NGINX_RESOLVER =~ ^[0-9.]+(:[0-9]+)?$ ]] ||
   fail "NGINX_RESOLVER: must be an IPv4 address (got '$NGINX_RESOLVER')"

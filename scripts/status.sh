@@ -26,8 +26,8 @@ for name in "${names[@]}"; do
   health=$(docker inspect --format '{{if .State.Health}}{{.State.Health.Status}}{{else}}{{.State.Status}}{{end}}' "$name")
   status=- connections=- queue=- gpu=-
   case $name in
-  chorus-asr-*) port=9001 ;;
-  chorus-tts-*) port=9002 ;;
+  *-asr-*) port=9001 ;;
+  *-tts-*) port=9002 ;;
   *) port="" ;;
   esac
   if [[ -n $port ]]; then

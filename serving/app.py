@@ -22,6 +22,7 @@ from serving.gpu import Gpu
 from serving.metrics import ConnectionMetrics, metrics_endpoint
 from serving.service import Service
 from serving.state import Refusal, ReplicaState
+from serving.websocket import ABORT
 
 log = logging.getLogger(__name__)
 
@@ -67,6 +68,11 @@ class Streams:
 
     async def serve(self, websocket: WebSocket) -> None:
         """Refuse the client by HTTP, or accept it and serve it to its end."""
+        if self.state.status != "ok":
+            # Connected just before the port closed. Without an answer nginx asks the next replica, as it does once the
+            # port is closed; a 503 it would pass on.
+            websocket.scope["extensions"][ABORT]()
+            return
         admitted = self.examine(websocket)
         if isinstance(admitted, Refusal):
             self.metrics.refused.labels(str(admitted.status)).inc()

@@ -55,6 +55,9 @@ class Session(Protocol):
     def hurry(self) -> None:
         """The drain's time is nearly over: end what is open now, deliver its result, then close with 1012."""
 
+    def cut(self) -> None:
+        """The drain's time is over: say what will not be delivered, and close with 1012."""
+
     def released(self) -> None:
         """The connection has ended: cancel everything of it. Called once, and last."""
 

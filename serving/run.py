@@ -4,8 +4,13 @@ start     the admin port opens; `/health` says `loading`
 loaded    status `ok`: the stream port opens
 stuck     a busy engine made no progress for `stuck_s`: `failed`, the stream port closes until it goes on;
           after twice that the process ends, for the container's restart policy to replace it
-SIGTERM   `draining`: the stream port closes; every session finishes what it has accepted, then closes with 1012
-drained   or `drain_s` are over: the rest is closed with 1012, the engine stops, the admin port closes last
+SIGTERM   `draining`: the stream port closes; idle streams close with 1012, the others once what they have accepted
+          is delivered
+hurry     near the end of `drain_s`, whatever is still open is brought to an end: an utterance ends where it is, a
+          reply with its current sentence
+cut       what is left even then is cancelled, and closed with 1012
+drained   the engine stops, the admin port closes last; after `drain_s` the process ends whatever it still does
+again     a second SIGTERM or SIGINT ends the process at once
 """
 
 from __future__ import annotations
@@ -15,6 +20,7 @@ import faulthandler
 import logging
 import os
 import signal
+import threading
 from collections.abc import Callable
 
 import uvloop
@@ -30,8 +36,14 @@ from serving.state import ReplicaState, Status
 
 log = logging.getLogger(__name__)
 
-HURRY_S = 5.0
-"""So long before the drain's end, streams that still have something open are asked to end it."""
+HURRY_AT = 0.75
+"""Of `drain_s`: from here on, streams that still have something open are asked to end it."""
+CUT_AT = 0.9
+"""Of `drain_s`: here those that have not ended are cut."""
+STOP_S = 5.0
+"""Seconds that the process has at least for its end after that, however short `drain_s` is."""
+CUT_S = 1.0
+"""Seconds for a client to take its last messages; one that does not read keeps nobody longer."""
 WATCH_S = 1.0
 EXIT_STUCK = 70  # EX_SOFTWARE
 
@@ -63,10 +75,10 @@ class Replica:
                 trim = asyncio.create_task(keep_trimmed(), name="trim memory")
                 keys = asyncio.create_task(self.streams.access.follow(), name="follow keys")
                 await ending
+                await self._drain()
                 watch.cancel()
                 trim.cancel()
                 keys.cancel()
-                await self._drain()
         finally:
             loading.cancel()
             ending.cancel()
@@ -85,18 +97,25 @@ class Replica:
     async def _drain(self) -> None:
         await self._set_status("draining")
         drain_s = self.service.settings.drain_s
+        began = asyncio.get_running_loop().time()
         log.info("draining", extra=fields(streams=len(self.streams.sessions), seconds=drain_s))
         for session in list(self.streams.sessions.values()):
             session.drain()
-        await self._wait_for_streams(drain_s - HURRY_S)
+        await self._wait_for_streams(began + HURRY_AT * drain_s)
         for session in list(self.streams.sessions.values()):
             session.hurry()
-        await self._wait_for_streams(min(drain_s, HURRY_S))
+        await self._wait_for_streams(began + CUT_AT * drain_s)
+        if self.streams.sessions:
+            log.warning("streams are cut", extra=fields(streams=len(self.streams.sessions)))
+        for session in list(self.streams.sessions.values()):
+            session.cut()
+        await self._wait_for_streams(began + CUT_AT * drain_s + CUT_S)
 
-    async def _wait_for_streams(self, seconds: float) -> None:
+    async def _wait_for_streams(self, until: float) -> None:
         loop = asyncio.get_running_loop()
-        end = loop.time() + seconds
-        while self.state.active_connections and loop.time() < end:
+        # Until the peers have answered the close: a socket that is closed on a peer that still sends resets the
+        # connection, and what was said last with it.
+        while self.stream_listener.sockets and loop.time() < until:
             await asyncio.sleep(0.05)
 
     async def _watch_engine(self) -> None:
@@ -117,6 +136,28 @@ class Replica:
                 await self._set_status("ok")
 
 
+def longest_end_s(drain_s: float) -> float:
+    """Seconds from SIGTERM after which the process has ended for certain."""
+    return max(drain_s, CUT_AT * drain_s + STOP_S)
+
+
+def _on_signal(replica: Replica, number: signal.Signals) -> None:
+    if replica.terminate.is_set():
+        log.warning("a second signal; ending the process at once")
+        os._exit(128 + number)
+    replica.terminate.set()
+    # Not a task: neither a busy event loop nor a thread that hangs, which Python would wait for, may hold it up.
+    end = threading.Timer(longest_end_s(replica.service.settings.drain_s), _end_late)
+    end.daemon = True
+    end.start()
+
+
+def _end_late() -> None:
+    log.error("the process has not ended in its time; ending it")
+    faulthandler.dump_traceback()
+    os._exit(EXIT_STUCK)
+
+
 def run(make_service: Callable[[], Service], settings: ServiceSettings, name: str) -> None:
     """Run a replica until SIGTERM or SIGINT; the whole of `python -m asr` and `python -m tts`."""
 
@@ -124,7 +165,7 @@ def run(make_service: Callable[[], Service], settings: ServiceSettings, name: st
         replica = Replica(make_service())
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, replica.terminate.set)
+            loop.add_signal_handler(number, _on_signal, replica, number)
         await replica.run()
 
     configure_logging(name, os.uname().nodename, settings.log_level)

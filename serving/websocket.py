@@ -30,7 +30,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         super().handle_connect(event)
         if hasattr(self, "scope"):  # absent where the handshake itself was refused
             extensions: dict[str, Any] = cast("dict[str, Any]", self.scope)["extensions"]
-            extensions[ABORT] = self.transport.abort
+            extensions[ABORT] = self._abort
             extensions[PEER_LEFT] = self._peer_left
 
     async def send(self, message: Any) -> None:
@@ -38,6 +38,10 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         await super().send(message)
         if message["type"] == "websocket.http.response.body" and not message.get("more_body", False):
             self.handshake_complete = True
+
+    def _abort(self) -> None:
+        self.handshake_complete = True  # uvicorn would log one left open, and answer it
+        self.transport.abort()
 
     def connection_made(self, transport: Any) -> None:
         """As uvicorn does; nothing has been received yet."""

@@ -120,6 +120,8 @@ class TtsSession:
         self._seconds = 0.0
         self._closing = False
         self._draining = False
+        self._hurried = False
+        """Whether the sentence that is spoken now is the last."""
         self._released = False
 
     # What the connection calls
@@ -177,10 +179,18 @@ class TtsSession:
         self._go_on()
 
     def hurry(self) -> None:
-        """Take the text that is still being appended for whole; close with 1012 once it is spoken."""
-        self._draining = True
+        """Take the text that is still being appended for whole; speak to the end of one sentence, then close with 1012.
+
+        What is not spoken by then is `cancelled`.
+        """
+        self._draining = self._hurried = True
         self._end_text()
         self._go_on()
+
+    def cut(self) -> None:
+        """Cancel what is not spoken yet, then close with 1012."""
+        self._draining = True
+        self._stop(list(self._requests.values()), take_back=False)
 
     def released(self) -> None:
         """Cancel everything of this stream."""
@@ -325,15 +335,19 @@ class TtsSession:
     def _cancel(self, request_id: str | None) -> None:
         if request_id is not None and request_id not in self._requests:
             raise BadMessage(f"no request {request_id!r} is open", request_id=request_id)
-        for each in [request_id] if request_id is not None else list(self._requests):
-            request = self._requests[each]
+        requests = self._requests.values() if request_id is None else [self._requests[request_id]]
+        self._stop(list(requests), take_back=True)
+
+    def _stop(self, requests: list[SpeechRequest], *, take_back: bool) -> None:
+        """Cancel requests; without `take_back` the client still gets the audio that waits for its socket."""
+        for request in requests:
             self._end(request, "cancelled")
-            taken_back = self._connection.take_back(request)
+            taken_back = self._connection.take_back(request) if take_back else 0.0
             self._engine.cancel(self._stream, request)
             self._seconds -= taken_back
             self._cancelled += 1
             sent = round(max(0.0, request.seconds - taken_back), 6)
-            self._connection.send(wire.Cancelled(request_id=each, seconds_sent=sent))
+            self._connection.send(wire.Cancelled(request_id=request.id, seconds_sent=sent))
         self._go_on()
 
     # Text to the engine, audio from it
@@ -423,6 +437,8 @@ class TtsSession:
                 owner=request,
             )
         self._go_on()
+        if self._hurried and spoken.started:
+            self._stop([each for each in self._requests.values() if not each.finishing], take_back=False)
 
     def _start_sentence(self, request: SpeechRequest, spoken: SpokenSentence) -> None:
         spoken.started = True

@@ -165,6 +165,7 @@ class EchoSession:
         self.connection = connection
         self.ended = ended
         self.working = False
+        self.draining = False
 
     def start(self) -> None:
         self.connection.send(Ready(connection_id=self.connection.id, instance="test", service="asr", settings={}))
@@ -183,7 +184,11 @@ class EchoSession:
             self.connection.read_on(False)
         if text == "work":
             self.working = True
+        if text == "worked":
+            self.working = False
         self.connection.send(Error(code="internal", message=f"echo {text}", recoverable=True))
+        if self.draining:
+            self.drain()
 
     def receive_audio(self, data: bytes) -> None:
         self.connection.send_audio(data, owner=self, seconds=1)
@@ -192,9 +197,14 @@ class EchoSession:
         return self.working
 
     def drain(self) -> None:
-        self.connection.close(CloseCode.GOING_AWAY)
+        self.draining = True
+        if not self.working:
+            self.connection.close(CloseCode.GOING_AWAY)
 
     hurry = drain
+
+    def cut(self) -> None:
+        self.connection.close(CloseCode.GOING_AWAY, "cut")
 
     def released(self) -> None:
         self.ended.append(self.connection.id)

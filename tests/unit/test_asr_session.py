@@ -448,6 +448,17 @@ async def test_hurry_ends_the_open_utterance_with_its_final(bench: Bench) -> Non
     assert bench.connection.closed_with == CloseCode.GOING_AWAY
 
 
+async def test_a_cut_closes_with_1012_whatever_is_open(bench: Bench) -> None:
+    """Without its final, which a client resends for."""
+    bench.hear(2, loud=True)
+    await bench.until(wire.SpeechStart)
+    bench.session.drain()
+    assert not bench.connection.closing
+    bench.session.cut()
+    assert bench.connection.closed_with == CloseCode.GOING_AWAY
+    assert not bench.connection.of(wire.Final)
+
+
 async def test_an_idle_stream_drains_at_once(bench: Bench) -> None:
     """Nothing open, nothing due: 1012 right away."""
     bench.session.drain()

@@ -15,7 +15,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.datastructures import Headers
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from serving.run import Replica
+from serving.run import EXIT_STUCK, Replica
 from serving.state import Refusal
 from serving.websocket import WebSocketProtocol
 from tests.conftest import eventually, running
@@ -263,6 +263,65 @@ async def test_sigterm_drains_and_closes_with_1012() -> None:
             await connect(f"ws://127.0.0.1:{port}/v1/stream/asr", proxy=None)
 
 
+async def close_code(stream: ClientConnection) -> int | None:
+    """The code with which the server closes the stream, whatever it says before."""
+    try:
+        while True:
+            await stream.recv()
+    except ConnectionClosed as closed:
+        return closed.rcvd.code if closed.rcvd is not None else None
+
+
+async def test_a_drain_ends_idle_streams_at_once_and_waits_for_the_others() -> None:
+    """Meanwhile health says so, and a stream at work gets its answer before its 1012."""
+    async with running(EchoService(drain_s=600)) as replica:
+        idle, busy = [await open_stream(replica) for _ in range(2)]
+        await busy.send("work")
+        await busy.recv()
+        replica.terminate.set()
+        assert await close_code(idle) == 1012
+        status, _, body = await get(replica.admin_listener.port, "/health")
+        assert (status, body["status"], body["active_connections"]) == (503, "draining", 1)
+        await busy.send("worked")
+        assert "echo worked" in str(await busy.recv())
+        assert await close_code(busy) == 1012
+
+
+async def test_a_drain_cuts_what_does_not_end() -> None:
+    """A stream that is still at work near the end of `drain_s` is closed with 1012, and the replica ends."""
+    async with running(EchoService(drain_s=0.2)) as replica:
+        stream = await open_stream(replica)
+        await stream.send("work")
+        await stream.recv()
+        replica.terminate.set()
+        assert await close_code(stream) == 1012
+        assert stream.close_reason == "cut"
+
+
+async def test_a_handshake_that_meets_a_closed_port_gets_no_answer(caplog: pytest.LogCaptureFixture) -> None:
+    """One whose connection was accepted just before: an end without an answer sends nginx to the next replica."""
+    async with running(EchoService(drain_s=600)) as replica, await open_stream(replica) as busy:
+        await busy.send("work")
+        await busy.recv()
+        connections = replica.stream_listener._server.server_state.connections
+        reader, writer = await asyncio.open_connection("127.0.0.1", replica.stream_listener.port)
+        await eventually(lambda: len(connections) == 2)
+        replica.terminate.set()
+        await eventually(lambda: replica.state.status == "draining")
+        writer.write(
+            b"GET /v1/stream/asr HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+        )
+        try:
+            assert await reader.read() == b""
+        except ConnectionResetError:
+            pass
+        writer.close()
+        assert not [each for each in caplog.records if each.name.startswith("uvicorn")]
+        await busy.send("worked")
+        assert await close_code(busy) == 1012
+
+
 async def test_the_stream_port_is_closed_until_the_models_are_loaded() -> None:
     """While loading, the admin port answers 503 `loading` and the stream port does not listen."""
     loaded = asyncio.Event()
@@ -292,6 +351,24 @@ async def test_a_stuck_engine_closes_the_stream_port_until_it_goes_on() -> None:
         service.stuck = 0
         await eventually(lambda: replica.stream_listener.port is not None)
         await (await open_stream(replica)).close()
+
+
+async def test_an_engine_that_hangs_ends_a_draining_process_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Streams that wait for it need not wait for the end of the drain."""
+    exits: list[int] = []
+    monkeypatch.setattr("serving.run.os._exit", exits.append)
+    service = EchoService(drain_s=600)
+    async with running(service) as replica, await open_stream(replica) as busy:
+        await busy.send("work")
+        await busy.recv()
+        replica.terminate.set()
+        await eventually(lambda: replica.state.status == "draining")
+        service.stuck = 1e6
+        await eventually(lambda: exits)
+        assert exits[0] == EXIT_STUCK
+        service.stuck = 0
+        await busy.send("worked")
+        assert await close_code(busy) == 1012
 
 
 async def test_metrics_and_health_tell_of_streams() -> None:

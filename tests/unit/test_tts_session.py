@@ -573,6 +573,51 @@ async def test_hurry_takes_open_text_for_whole(bench: Bench) -> None:
     assert bench.connection.closed_with == CloseCode.GOING_AWAY
 
 
+async def test_hurry_stops_a_reply_after_its_sentence() -> None:
+    """What is not spoken by then is `cancelled`, what was heard of it is counted whole; then 1012."""
+    bench = Bench()
+    bench.say("synthesize", text="The first one. The second one. The third one.", request_id="a")
+    bench.say("synthesize", text="Never begun.", request_id="b")
+    bench.session.drain()
+    bench.session.hurry()
+    assert not bench.connection.of(wire.Cancelled)
+    bench.engine.start()
+    cancelled = await bench.until(wire.Cancelled, 2)
+    assert spelled(bench.audio_of("a")) == "Thefirstone"
+    (end,) = bench.connection.of(wire.AudioEnd)
+    assert [(each.request_id, each.seconds_sent) for each in cancelled] == [("a", end.seconds), ("b", 0)]
+    assert not bench.connection.of(wire.SynthesisComplete)
+    assert bench.connection.closed_with == CloseCode.GOING_AWAY
+    assert bench.engine.depth() == 0
+    bench.engine.stop()
+
+
+async def test_hurry_leaves_a_reply_whole_that_ends_with_its_sentence() -> None:
+    """The one that is spoken to its end is complete, in whichever encoding; the one behind it is cancelled."""
+    bench = Bench()
+    bench.say("synthesize", text="The only one.", request_id="a", encoding="flac")
+    bench.say("synthesize", text="Never begun.", request_id="b")
+    bench.session.hurry()
+    bench.engine.start()
+    (complete,) = await bench.until(wire.SynthesisComplete)
+    assert complete.request_id == "a"
+    assert [each.request_id for each in bench.connection.of(wire.Cancelled)] == ["b"]
+    assert bench.connection.closed_with == CloseCode.GOING_AWAY
+    bench.engine.stop()
+
+
+async def test_a_cut_cancels_every_reply_and_closes_with_1012() -> None:
+    """A sentence that is longer than the time that is left ends in its midst, and its listener is told."""
+    bench = Bench()
+    bench.say("synthesize", text="Never spoken.", request_id="a")
+    bench.say("text", text="Nor this")
+    bench.session.hurry()
+    bench.session.cut()
+    assert [each.request_id for each in bench.connection.of(wire.Cancelled)] == ["a", "request-1"]
+    assert bench.connection.closed_with == CloseCode.GOING_AWAY
+    assert bench.engine.depth() == 0
+
+
 async def test_close_speaks_the_rest_and_takes_no_more(bench: Bench) -> None:
     """Open text is spoken, `done` follows, later messages are mistakes."""
     bench.say("text", text="the rest")

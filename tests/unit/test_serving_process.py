@@ -1,0 +1,100 @@
+"""How a replica's process ends: by a signal, by a second one, in time whatever hangs in it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from asyncio.subprocess import PIPE, Process
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from websockets.asyncio.client import ClientConnection, connect
+
+from serving.run import EXIT_STUCK
+from tests.conftest import ROOT
+
+pytestmark = pytest.mark.unit
+
+
+async def told(process: Process, message: str) -> dict[str, Any]:
+    """Its next log line with this message."""
+    assert process.stdout is not None
+    async with asyncio.timeout(60):
+        async for line in process.stdout:
+            if line.startswith(b"{") and (found := json.loads(line))["message"] == message:
+                return dict(found)
+    raise AssertionError(f"it ended without {message!r}")
+
+
+async def ended(process: Process) -> int:
+    """Its exit status; the time is a safety net, not a claim."""
+    assert process.stdout is not None
+    async with asyncio.timeout(60):
+        await process.stdout.read()
+        return await process.wait()
+
+
+@asynccontextmanager
+async def replica(*how: str, **settings: float) -> AsyncIterator[Process]:
+    """A process that echoes."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "tests.unit.echo_replica", json.dumps(settings), *how,
+        cwd=ROOT, env={**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'client'}"}, stdout=PIPE,
+    )  # fmt: skip
+    try:
+        yield process
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+
+
+async def at_work(process: Process) -> ClientConnection:
+    """A stream of the process that never ends by itself."""
+    port = (await told(process, "serving"))["port"]
+    stream = await connect(f"ws://127.0.0.1:{port}/v1/stream/asr", proxy=None)
+    await stream.send("work")
+    assert "ready" in str(await stream.recv())
+    assert "echo work" in str(await stream.recv())
+    return stream
+
+
+async def test_a_client_that_never_closes_does_not_keep_the_process() -> None:
+    """It neither ends its stream nor answers the close, and the process ends cleanly all the same."""
+    async with replica(drain_s=1) as process:
+        stream = await at_work(process)
+        stream.transport.pause_reading()
+        process.send_signal(signal.SIGTERM)
+        assert await ended(process) == 0
+        stream.transport.abort()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_a_second_signal_ends_the_process_at_once(number: signal.Signals) -> None:
+    """Whatever it still waits for."""
+    async with replica(drain_s=3600) as process:
+        stream = await at_work(process)
+        process.send_signal(signal.SIGTERM)
+        await told(process, "draining")
+        process.send_signal(number)
+        assert await ended(process) == 128 + number
+        stream.transport.abort()
+
+
+async def test_an_engine_that_does_not_stop_does_not_keep_the_process() -> None:
+    """After `drain_s` it ends whatever hangs."""
+    async with replica("hang", drain_s=0) as process:
+        await told(process, "serving")
+        process.send_signal(signal.SIGTERM)
+        assert await ended(process) == EXIT_STUCK
+
+
+async def test_an_engine_that_hangs_ends_its_process() -> None:
+    """Its status tells the container's restart policy that this was no wish of anybody."""
+    async with replica("stuck", stuck_s=0.1) as process:
+        assert await ended(process) == EXIT_STUCK
