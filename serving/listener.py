@@ -46,6 +46,11 @@ class Listener:
         self.port: int | None = None
         """The bound port while open."""
 
+    @property
+    def sockets(self) -> int:
+        """WebSockets that exist now, whatever state they are in."""
+        return sum(isinstance(each, WebSocketProtocol) for each in self._server.server_state.connections)
+
     async def open(self) -> None:
         """Start to accept connections; does nothing when open. Raises `OSError` when the port is taken."""
         if self.port is not None:
