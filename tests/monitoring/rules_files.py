@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -31,13 +30,15 @@ NUMBER = re.compile(
 
 @dataclass(frozen=True)
 class Mutant:
-    """A file of rules in which one number of one rule is another."""
+    """One number of one rule is another."""
 
-    file: str
     rule: str
     """The alert's or the record's name."""
     change: str
-    text: str
+    rules: list[dict[str, Any]]
+    """The changed rule under another name; of a record, also the alerts that use it, under other names too."""
+    names: dict[str, str]
+    """Of each alert's name, that of its copy."""
 
 
 def read(file: Path) -> dict[str, Any]:
@@ -57,24 +58,34 @@ def alerts() -> dict[str, dict[str, Any]]:
     return {rule["alert"]: rule for rule in rules() if "alert" in rule}
 
 
-def mutants() -> Iterator[Mutant]:
-    """Every number of every rule halved and doubled: thresholds, objectives, windows, edges of buckets, `for`."""
-    for file in sorted(RULES.glob("*.yml")):
-        content = read(file)
-        for g, group in enumerate(content["groups"]):
-            for r, rule in enumerate(group["rules"]):
-                for field in ("expr", "for"):
-                    for start, end in spans(field, rule.get(field, "")):
-                        old = rule[field][start:end]
-                        for factor in (0.5, 2):
-                            new = scaled(old, factor)
-                            if new == old:
-                                continue
-                            changed = copy.deepcopy(content)
-                            changed["groups"][g]["rules"][r][field] = rule[field][:start] + new + rule[field][end:]
-                            name = rule.get("alert") or rule["record"]
-                            change = f"{field} at {start}: {old} → {new}"
-                            yield Mutant(file.name, name, change, yaml.safe_dump(changed, sort_keys=False))
+def mutants(file: Path) -> list[Mutant]:
+    """Every number of the file's rules halved and doubled: thresholds, objectives, windows, bucket edges, `for`."""
+    made: list[Mutant] = []
+    all_rules = [rule for group in read(file)["groups"] for rule in group["rules"]]
+    for rule in all_rules:
+        for field in ("expr", "for"):
+            old = rule.get(field, "")
+            for start, end in spans(field, old):
+                for number in sorted({scaled(old[start:end], factor) for factor in (0.5, 2)}):
+                    changed = {**rule, field: old[:start] + number + old[end:]}
+                    change = f"{field} at {start}: {old[start:end]} → {number}"
+                    made.append(copied(changed, all_rules, f"_m{len(made)}", change))
+    return made
+
+
+def copied(rule: dict[str, Any], all_rules: list[dict[str, Any]], suffix: str, change: str) -> Mutant:
+    """A rule under another name, and whatever uses it."""
+    if "alert" in rule:
+        name = rule["alert"]
+        return Mutant(name, change, [{**rule, "alert": name + suffix}], {name: name + suffix})
+    record = rule["record"]
+    users = [each for each in all_rules if "alert" in each and re.search(rf"{record}\b", each["expr"])]
+    copies = [
+        {**each, "alert": each["alert"] + suffix, "expr": re.sub(rf"{record}\b", record + suffix, each["expr"])}
+        for each in users
+    ]
+    names = {each["alert"]: each["alert"] + suffix for each in users}
+    return Mutant(record, change, [{**rule, "record": record + suffix}, *copies], names)
 
 
 def spans(field: str, text: str) -> Iterator[tuple[int, int]]:
