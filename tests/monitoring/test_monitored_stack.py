@@ -1,4 +1,4 @@
-"""The profile `monitoring` for real, in a project beside the stack: what it sees and tells, and that no one needs it."""
+"""The profile `monitoring` for real, in a project beside the stack: what it sees and tells, and who needs it: no one."""
 
 from __future__ import annotations
 
