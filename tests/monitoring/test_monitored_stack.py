@@ -1,4 +1,4 @@
-"""The profile `monitoring` for real, in a project beside the stack: what it sees and tells, and who needs it: no one."""
+"""The profile `monitoring` for real, in a project beside the stack: what it sees and tells, and that it may be away."""
 
 from __future__ import annotations
 
