@@ -6,7 +6,7 @@ PYTHON_RUN := ORT_DISABLE_TELEMETRY=1 PYTHONPATH=.:client MODELS_DIR=$(CURDIR)/.
 
 .PHONY: help
 help: ## this list
-	@grep -hE '^[a-z0-9 -]+:.*##' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-24s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z0-9% -]+:.*##' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-24s %s\n", $$1, $$2}'
 
 .PHONY: up
 up: ## install what is missing, build, start, wait for health, and prove it
@@ -22,7 +22,7 @@ lint: ## style and types alone
 
 .PHONY: down
 down: ## stop and remove the containers; models and images stay
-	@$(COMPOSE) down
+	@$(COMPOSE) --profile '*' down
 
 .PHONY: status
 status: ## one table: replica, health, connections, memory, GPU
@@ -31,6 +31,12 @@ status: ## one table: replica, health, connections, memory, GPU
 .PHONY: logs
 logs: ## follow the logs of every container
 	@$(COMPOSE) logs --follow --tail 100
+logs-%: ## of one replica or service: make logs-asr-2, make logs-nginx
+	@scripts/logs.sh $*
+
+.PHONY: gpu-status
+gpu-status: ## each GPU: utilisation, memory, temperature, and the replicas on it
+	@scripts/gpu-status.sh
 
 .PHONY: dev
 dev: ## both services as plain processes, without Docker

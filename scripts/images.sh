@@ -6,34 +6,61 @@ source "$(dirname "$0")/common.sh"
 
 PYTHON_IMAGE=python:3.13-slim-trixie
 NGINX_IMAGE=nginx:1.30-trixie
+MONITORING_IMAGE=debian:sid-slim
 PYTHON_LOCAL=chorus/python-base:trixie
 NGINX_LOCAL=chorus/nginx-base:sid
+MONITORING_LOCAL=chorus/monitoring-base:sid
 
 here() { docker image inspect "$1" >/dev/null 2>&1; }
 
 # make_base IMAGE SUITE PACKAGES
 make_base() {
   here "$1" && return 0
-  command -v debootstrap >/dev/null || as_root apt-get -qq install -y --no-install-recommends debootstrap >/dev/null ||
-    die "no image registry is reachable and debootstrap can't be installed: pull $PYTHON_IMAGE and $NGINX_IMAGE by hand"
   say "making $1 from Debian packages (about a minute)"
   as_root docker/base-image.sh "$1" "$2" "$3"
 }
 
 choose_bases() {
-  if here "$(setting PYTHON_BASE)" && here "$(setting NGINX_BASE)"; then
+  if here "$(setting PYTHON_BASE)" && here "$(setting NGINX_BASE)" && here "$(setting MONITORING_BASE)"; then
     return 0
   fi
   if reachable registry-1.docker.io 443 && timeout 300 docker pull -q "$PYTHON_IMAGE" >/dev/null &&
-    timeout 300 docker pull -q "$NGINX_IMAGE" >/dev/null; then
+    timeout 300 docker pull -q "$NGINX_IMAGE" >/dev/null &&
+    timeout 300 docker pull -q "$MONITORING_IMAGE" >/dev/null; then
     put_setting PYTHON_BASE "$PYTHON_IMAGE"
     put_setting NGINX_BASE "$NGINX_IMAGE"
+    put_setting MONITORING_BASE "$MONITORING_IMAGE"
   else
     say "no image registry is reachable: base images are made here"
-    make_base "$PYTHON_LOCAL" trixie python3,python3-venv,python3-pip
-    make_base "$NGINX_LOCAL" sid nginx,gettext-base
+    command -v debootstrap >/dev/null || as_root apt-get -qq install -y --no-install-recommends debootstrap >/dev/null ||
+      die "debootstrap can't be installed: pull $PYTHON_IMAGE, $NGINX_IMAGE and $MONITORING_IMAGE by hand"
+    # At the same time: each waits for its downloads more than for the processor.
+    local making=()
+    make_base "$PYTHON_LOCAL" trixie python3,python3-venv,python3-pip &
+    making+=("$!")
+    make_base "$NGINX_LOCAL" sid nginx,gettext-base &
+    making+=("$!")
+    make_base "$MONITORING_LOCAL" sid \
+      prometheus,prometheus-alertmanager,prometheus-nginx-exporter,prometheus-node-exporter &
+    making+=("$!")
+    local each failed=""
+    for each in "${making[@]}"; do wait "$each" || failed=yes; done
+    [[ -z $failed ]] || die "a base image could not be made: the lines above tell why"
     put_setting PYTHON_BASE "$PYTHON_LOCAL"
     put_setting NGINX_BASE "$NGINX_LOCAL"
+    put_setting MONITORING_BASE "$MONITORING_LOCAL"
+  fi
+}
+
+# Who wants the monitoring gets Grafana too, where its image can be had: one that can't would keep the stack from starting.
+choose_grafana() {
+  local profiles
+  profiles=$(setting COMPOSE_PROFILES)
+  [[ ,$profiles, == *,monitoring,* && ,$profiles, != *,grafana,* ]] || return 0
+  if timeout 300 docker compose --profile grafana pull -q grafana >/dev/null 2>&1; then
+    put_setting COMPOSE_PROFILES "$profiles,grafana"
+  else
+    say "without Grafana: its image can't be pulled"
   fi
 }
 
@@ -70,6 +97,7 @@ touch .build/pip.conf .build/ca.pem
 chmod 644 .build/pip.conf .build/ca.pem
 write_ca_bundle
 choose_bases
+choose_grafana
 write_pip_conf
 say "building the images (a few minutes the first time; the log is .build/build.log)"
 log=.build/build.log

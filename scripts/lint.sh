@@ -10,4 +10,4 @@ say "ruff"
 say "mypy"
 .venv/bin/mypy
 say "shellcheck"
-.venv/bin/shellcheck -x .ci/run scripts/*.sh docker/*.sh nginx/*.sh
+.venv/bin/shellcheck -x .ci/run scripts/*.sh docker/*.sh nginx/*.sh monitoring/*.sh

@@ -36,4 +36,10 @@ text to speech   ws://localhost:8003/v1/stream/tts    (replicas: 8002, 8012 … 
 health           http://localhost:8000/health  http://localhost:8003/health
 nginx            http://localhost:8080/nginx_status
 URLS
+if [[ ,$(setting COMPOSE_PROFILES), == *,monitoring,* ]]; then
+  echo "prometheus       http://localhost:9090   alerts  http://localhost:9093"
+fi
+if [[ ,$(setting COMPOSE_PROFILES), == *,grafana,* ]]; then
+  echo "grafana          http://localhost:3000"
+fi
 say "up; more replicas: docker compose up -d --scale asr=4 --scale tts=2"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
+from typing import get_args
 
 from prometheus_client import (
     CollectorRegistry,
@@ -16,7 +18,10 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from starlette.requests import Request
 from starlette.responses import Response
 
-LATENCY_BUCKETS = (0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1, 1.5, 2, 3, 5, 10, 30)
+from chorus.wire.common import ErrorCode
+from serving.state import ReplicaState, Status
+
+LATENCY_BUCKETS = (0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 0.8, 1, 1.5, 2, 3, 5, 10, 30)
 """Seconds; dense where a listener notices, with room to see an overload."""
 
 
@@ -59,6 +64,8 @@ class ConnectionMetrics:
             registry=registry,
         )
         self.errors = Counter(f"{prefix}_errors", "Errors told to clients, by code", ["code"], registry=registry)
+        for code in get_args(ErrorCode):
+            self.errors.labels(code)  # from 0 on: a counter that appears with its first error shows no increase
 
     def count_accepted(self, key: str | None) -> None:
         """A stream was accepted, with the API key of this name or without one."""
@@ -73,6 +80,31 @@ class ConnectionMetrics:
 def gauge_from(name: str, help_text: str, read: Callable[[], float], registry: CollectorRegistry) -> None:
     """A gauge whose value is read at each scrape."""
     Gauge(name, help_text, registry=registry).set_function(read)
+
+
+def replica_metrics(
+    prefix: str, state: ReplicaState, *, drain_s: float, sockets: Callable[[], int], registry: CollectorRegistry
+) -> None:
+    """What a replica is doing as a whole, read at each scrape; `sockets` counts the WebSockets that exist."""
+    status = Gauge(f"{prefix}_status", "1 for what /health reports, 0 for the others", ["status"], registry=registry)
+    for each in get_args(Status):
+        status.labels(each).set_function(partial(_is, state, each))
+    info = Gauge(
+        f"{prefix}_replica_info", "Always 1; the label is what /health calls instance", ["replica"], registry=registry
+    )
+    info.labels(state.instance).set(1)
+    for name, help_text, read in (
+        ("max_connections", "Streams that may be open at once", lambda: state.max_connections),
+        ("slots_taken", "Slots that streams hold; not for long above the sockets", lambda: state.active_connections),
+        ("stream_sockets", "WebSockets that exist, handshakes and refusals included", sockets),
+        ("draining_seconds", "For how long the replica has been draining, 0 while it is not", lambda: state.draining_s),
+        ("drain_limit_seconds", "How long it may take", lambda: drain_s),
+    ):
+        gauge_from(f"{prefix}_{name}", help_text, read, registry)
+
+
+def _is(state: ReplicaState, status: Status) -> float:
+    return float(state.status == status)
 
 
 def metrics_endpoint(registry: CollectorRegistry) -> Callable[[Request], Response]:

@@ -26,10 +26,11 @@ from collections.abc import Callable
 import uvloop
 
 from serving.app import create_apps
-from serving.gpu import open_gpu
+from serving.gpu import GpuCollector, open_gpu
 from serving.listener import Listener
 from serving.logs import configure_logging, fields
 from serving.memory import keep_trimmed
+from serving.metrics import replica_metrics
 from serving.service import Service
 from serving.settings import ServiceSettings
 from serving.state import ReplicaState, Status
@@ -55,10 +56,19 @@ class Replica:
         settings = service.settings
         self.service = service
         self.state = ReplicaState(settings.max_connections, settings.retry_after_s)
-        stream_app, admin_app, self.streams = create_apps(service, self.state, open_gpu(settings.device))
+        gpu = open_gpu(settings.device)
+        stream_app, admin_app, self.streams = create_apps(service, self.state, gpu)
         self.stream_listener = Listener(stream_app, settings.host, settings.port)
         self.admin_listener = Listener(admin_app, settings.host, settings.admin_port)
         self.terminate = asyncio.Event()
+        service.registry.register(GpuCollector(gpu))
+        replica_metrics(
+            service.name,
+            self.state,
+            drain_s=settings.drain_s,
+            sockets=lambda: self.stream_listener.sockets,
+            registry=service.registry,
+        )
 
     async def run(self) -> None:
         """Serve until `terminate` is set, then drain and stop."""

@@ -30,6 +30,7 @@ class ReplicaState:
         self.active_connections = 0
         self._status: Status = "loading"
         self._started = time.monotonic()
+        self._draining_since: float | None = None
 
     @property
     def status(self) -> Status:
@@ -41,10 +42,18 @@ class ReplicaState:
         """Seconds since the process's start."""
         return time.monotonic() - self._started
 
+    @property
+    def draining_s(self) -> float:
+        """Seconds since the drain began; 0 before."""
+        return 0.0 if self._draining_since is None else time.monotonic() - self._draining_since
+
     def set_status(self, status: Status) -> None:
         """Change the status; once draining, a replica stays so."""
-        if self._status != "draining":
-            self._status = status
+        if self._status == "draining":
+            return
+        self._status = status
+        if status == "draining":
+            self._draining_since = time.monotonic()
 
     def refusal(self) -> Refusal | None:
         """Why one more stream can't be accepted now, or None."""

@@ -309,6 +309,66 @@ def test_a_key_is_not_made_twice_nor_the_last_one_taken_back(project: Path) -> N
     assert (project / "secrets" / "api_keys").read_text(encoding="utf-8") == before
 
 
+def test_gpu_status_tells_who_is_on_each_gpu(project: Path) -> None:
+    """A line a GPU, and under it its processes by container, or by program where they are in none."""
+    stand_in(
+        project,
+        "nvidia-smi",
+        """case "$*" in
+*query-gpu*) printf 'GPU-a, 0, NVIDIA H100, 97, 40960, 81559, 61\\nGPU-b, 1, NVIDIA H100, 0, 0, 81559, 30\\n' ;;
+*compute-apps*) printf 'GPU-a, 4711, 3000, python3\\nGPU-a, 815, 500, /usr/bin/other\\n' ;;
+esac""",
+    )
+    stand_in(project, "docker", 'case "$1" in ps) echo chorus-asr-1 ;; top) printf "PID\\n4710\\n4711\\n" ;; esac')
+    done = run(project, "scripts/gpu-status.sh")
+    assert done.returncode == 0, done.stderr
+    first, ours, other, second = done.stdout.splitlines()
+    assert first == "GPU 0  NVIDIA H100  97 % busy  40960/81559 MiB  61 °C"
+    assert ours.split() == ["chorus-asr-1", "3000", "MiB", "pid", "4711"]
+    assert other.split() == ["/usr/bin/other", "500", "MiB", "pid", "815"]
+    assert second == "GPU 1  NVIDIA H100  0 % busy  0/81559 MiB  30 °C"
+
+
+def test_gpu_status_says_where_there_is_no_gpu(project: Path) -> None:
+    """And does not succeed."""
+    done = run(project, "scripts/gpu-status.sh")
+    assert done.returncode != 0
+    assert "nvidia-smi finds no GPU" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "asked"),
+    [("asr-2", "--no-log-prefix --index 2 asr"), ("nginx", "nginx"), ("nginx-exporter", "nginx-exporter")],
+)
+def test_logs_of_one_replica_or_service(project: Path, name: str, asked: str) -> None:
+    """A number at the end names a container."""
+    stand_in(project, "docker", 'echo "$@"')
+    assert run(project, "scripts/logs.sh", name).stdout.strip().endswith(f"--tail 100 {asked}")
+
+
+@pytest.mark.parametrize(
+    ("profiles", "pulls", "after"),
+    [
+        ("monitoring", True, "monitoring,grafana"),
+        ("monitoring", False, "monitoring"),
+        ("monitoring,grafana", True, "monitoring,grafana"),
+        ("", True, ""),
+        ("loadtest", True, "loadtest"),
+    ],
+)
+def test_grafana_is_added_to_the_monitoring_where_it_can_be_pulled(
+    project: Path, profiles: str, pulls: bool, after: str
+) -> None:
+    """Who wants no monitoring gets none; an image that can't be pulled would stop the whole stack."""
+    (project / ".env").write_text(f"COMPOSE_PROFILES={profiles}\n", encoding="utf-8")
+    pull = "exit 0" if pulls else "exit 1"
+    stand_in(project, "docker", f'case "$*" in *pull*) {pull} ;; esac')
+    done = run(project, "scripts/images.sh")
+    assert done.returncode == 0, done.stderr
+    assert value(project, "COMPOSE_PROFILES") == after
+    assert ("without Grafana" in done.stdout) is (not pulls)
+
+
 def test_make_help_lists_every_target() -> None:
     """Each target has its line."""
     text = (ROOT / "Makefile").read_text(encoding="utf-8")

@@ -385,3 +385,45 @@ async def test_metrics_and_health_tell_of_streams() -> None:
             "status", "service", "instance", "model", "device", "compute_type", "uptime_s",
             "active_connections", "max_connections", "queue_depth", "gpu",
         }  # fmt: skip
+
+
+async def metric(replica: Replica, name: str) -> float:
+    """The value of a sample, as it is scraped now."""
+    body = (await get(replica.admin_listener.port, "/metrics"))[2].decode()
+    (line,) = [line for line in body.splitlines() if line.startswith(f"{name} ")]
+    return float(line.split()[-1])
+
+
+async def test_metrics_tell_slots_and_sockets_apart() -> None:
+    """A stream has one of each; a slot that nobody gave back shows as one above the sockets."""
+    async with running(EchoService(max_connections=3)) as replica:
+        stream = await open_stream(replica)
+        assert await metric(replica, "asr_max_connections") == 3
+        assert await metric(replica, "asr_slots_taken") == 1
+        assert await metric(replica, "asr_stream_sockets") == 1
+        replica.state.acquire()
+        await stream.close()
+        await eventually(lambda: replica.stream_listener.sockets == 0)
+        await eventually(lambda: replica.state.active_connections == 1)
+        assert await metric(replica, "asr_slots_taken") == 1
+        replica.state.release()
+
+
+async def test_metrics_tell_the_status_and_for_how_long_it_drains() -> None:
+    """One of the states is 1; the clock of a drain runs from its begin."""
+    async with running(EchoService(drain_s=30)) as replica:
+        assert await metric(replica, 'asr_status{status="ok"}') == 1
+        assert await metric(replica, "asr_draining_seconds") == 0
+        assert await metric(replica, "asr_drain_limit_seconds") == 30
+        replica.state.set_status("draining")
+        assert await metric(replica, 'asr_status{status="ok"}') == 0
+        assert await metric(replica, 'asr_status{status="draining"}') == 1
+        assert await metric(replica, "asr_draining_seconds") > 0
+        replica.state.set_status("draining")
+        assert await metric(replica, f'asr_replica_info{{replica="{replica.state.instance}"}}') == 1
+
+
+async def test_errors_are_counted_from_zero() -> None:
+    """A counter that appears with its first error would show no increase."""
+    async with running(EchoService()) as replica:
+        assert await metric(replica, 'asr_errors_total{code="internal"}') == 0

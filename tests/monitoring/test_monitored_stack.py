@@ -1,0 +1,275 @@
+"""The profile `monitoring` for real, in a project beside the stack: what it sees and tells, and that it may be away."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+import subprocess
+import time
+import urllib.parse
+import urllib.request
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import soundfile
+from prometheus_client.parser import text_string_to_metric_families
+
+from chorus.aio import connect_asr
+from tests.conftest import DATA, ROOT
+from tests.monitoring.rules_files import alerts, rules
+
+pytestmark = pytest.mark.stack
+
+PROJECT = "chorus-watched"
+CLIP = DATA / "speech" / "3331-159605-0005.flac"
+JOBS = {"asr", "tts", "nginx", "node", "prometheus", "alertmanager"}
+MONITORING = ("prometheus", "alertmanager", "nginx-exporter", "node-exporter")
+OWN_PORTS = {"asr": "9001", "tts": "9002"}
+PROMETHEUS_OWN = {"up", "ALERTS"}
+"""Series that Prometheus makes itself."""
+
+
+def files() -> str:
+    """The stack's own files, as the environment or .env names them, and the test's."""
+    env = ROOT / ".env"
+    found = re.findall(r"^COMPOSE_FILE=(\S+)", env.read_text(encoding="utf-8"), re.M) if env.exists() else []
+    chosen = os.environ.get("COMPOSE_FILE") or (found or ["compose.yaml:compose.cpu.yaml"])[-1]
+    return f"{chosen}:tests/monitoring/compose.yaml"
+
+
+def docker(*arguments: str, **env: str) -> str:
+    """Output of a docker command run in the project's folder."""
+    done = subprocess.run(
+        ["docker", *arguments], cwd=ROOT, env={**os.environ, **env}, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def compose(*arguments: str) -> str:
+    """Output of `docker compose` for the test's project."""
+    return docker("compose", "-p", PROJECT, *arguments, COMPOSE_FILE=files(), COMPOSE_PROFILES="monitoring")
+
+
+def address(service: str, port: int) -> str:
+    """Where a service's port is on this machine."""
+    return compose("port", service, str(port)).strip()
+
+
+def get(url: str) -> Any:
+    """JSON of an address."""
+    with urllib.request.urlopen(url, timeout=10) as answer:
+        return json.load(answer)
+
+
+def until(what: str, true: Callable[[], Any], within_s: float = 120) -> Any:
+    """Wait for a state of the stack; returns what it is."""
+    end = time.monotonic() + within_s
+    while time.monotonic() < end:
+        try:
+            if found := true():
+                return found
+        except OSError:
+            pass  # it is not there yet
+        time.sleep(1)
+    raise AssertionError(f"not within {within_s:.0f} s: {what}")
+
+
+class Prometheus:
+    """Its API."""
+
+    def __init__(self) -> None:
+        self._url = f"http://{address('prometheus', 9090)}/api/v1"
+
+    def get(self, path: str, **query: str) -> Any:
+        """The data of an answer."""
+        answer = get(f"{self._url}/{path}?{urllib.parse.urlencode(query)}")
+        assert answer["status"] == "success", answer
+        return answer["data"]
+
+    def query(self, expression: str) -> list[dict[str, Any]]:
+        """An instant query's series."""
+        found: list[dict[str, Any]] = self.get("query", query=expression)["result"]
+        return found
+
+    def selected(self, expression: str) -> set[str]:
+        """The names of the metrics that an expression reads, by Prometheus's own parser."""
+        names: set[str] = set()
+
+        def walk(node: Any) -> None:
+            if isinstance(node, dict):
+                if node.get("type") in ("vectorSelector", "matrixSelector"):
+                    names.add(node["name"])
+                for value in node.values():
+                    walk(value)
+            elif isinstance(node, list):
+                for value in node:
+                    walk(value)
+
+        walk(self.get("parse_query", query=expression))
+        return names
+
+
+@pytest.fixture(scope="module")
+def prometheus(image: str) -> Iterator[Prometheus]:
+    """The stack with its monitoring, one replica each; all of it is gone in the end."""
+    try:
+        compose("up", "-d", "--no-build", "--wait", "--wait-timeout", "180")
+        yield Prometheus()
+    finally:
+        compose("down", "--volumes", "--timeout", "5")
+
+
+def test_every_target_is_up_and_all_rules_are_loaded(prometheus: Prometheus) -> None:
+    """Each replica by DNS, nginx, the machine, and the monitoring itself; no rule fails."""
+
+    def all_up() -> bool:
+        targets = prometheus.get("targets", state="active")["activeTargets"]
+        return {each["labels"]["job"] for each in targets if each["health"] == "up"} == JOBS and len(targets) == len(
+            JOBS
+        )
+
+    until("every target is up", all_up)
+    groups = prometheus.get("rules")["groups"]
+    loaded = [each for group in groups for each in group["rules"]]
+    assert sorted(each["name"] for each in loaded) == sorted(each.get("alert") or each["record"] for each in rules())
+    until("Alertmanager is found", lambda: prometheus.get("alertmanagers")["activeAlertmanagers"])
+    until("nginx tells of itself", lambda: prometheus.query("nginx_up == 1"))
+    until("the disk is seen", lambda: prometheus.query('node_filesystem_avail_bytes{mountpoint="/prometheus"}'))
+    until("every rule has run", lambda: all(
+        each["health"] == "ok" for group in prometheus.get("rules")["groups"] for each in group["rules"]
+    ))  # fmt: skip
+
+
+def exposed(prometheus: Prometheus) -> set[str]:
+    """Every name that could be scraped now: of a family that has no series yet, by its type."""
+    names = PROMETHEUS_OWN | {rule["record"] for rule in rules() if "record" in rule}
+    names |= set(prometheus.get("label/__name__/values"))
+    for service, port in OWN_PORTS.items():
+        ask = f"import urllib.request as u; print(u.urlopen('http://127.0.0.1:{port}/metrics').read().decode())"
+        for family in text_string_to_metric_families(compose("exec", "-T", service, "python3", "-c", ask)):
+            endings = {"counter": ["_total"], "histogram": ["_bucket", "_count", "_sum"]}.get(family.type, [""])
+            names |= {family.name + ending for ending in endings}
+    return names
+
+
+def used() -> list[tuple[str, str]]:
+    """Every expression of a rule or a dashboard, and where it is."""
+    found = [(rule.get("alert") or rule["record"], rule["expr"]) for rule in rules()]
+    for file in sorted((ROOT / "monitoring" / "grafana" / "dashboards").glob("*.json")):
+        board = json.loads(file.read_text(encoding="utf-8"))
+        for panel in board["panels"]:
+            found += [(f"{file.name}: {panel['title']}", target["expr"]) for target in panel["targets"]]
+        for variable in board["templating"]["list"]:
+            selector = re.match(r"label_values\((.*), \w+\)$", variable["query"]["query"])
+            assert selector is not None, variable
+            found.append((f"{file.name}: ${variable['name']}", selector[1]))
+    return found
+
+
+def test_every_metric_of_a_rule_or_dashboard_exists(prometheus: Prometheus) -> None:
+    """In a live scrape of real replicas; a metric that is renamed here or there is missed."""
+    names = exposed(prometheus)
+    read = {place: prometheus.selected(expression) for place, expression in used()}
+    assert all(read.values())
+    missing = {place: selected - names for place, selected in read.items() if selected - names}
+    assert not missing
+    assert prometheus.selected("sum(rate(asr_renamed_total[5m])) / tts_renamed") - names == {
+        "asr_renamed_total",
+        "tts_renamed",
+    }
+
+
+def test_every_panel_is_answered(prometheus: Prometheus) -> None:
+    """Prometheus takes each query as Grafana would send it."""
+    for _, expression in used():
+        prometheus.query(expression.replace("$instance", "172.18.0.2:9001"))
+
+
+def test_dashboards_are_such(prometheus: Prometheus) -> None:
+    """Each has its own id and title, panels that do not overlap, and the provisioned data source."""
+    uids = set()
+    for file in (ROOT / "monitoring" / "grafana" / "dashboards").glob("*.json"):
+        board = json.loads(file.read_text(encoding="utf-8"))
+        uids.add(board["uid"])
+        taken: set[tuple[int, int]] = set()
+        for panel in board["panels"]:
+            place = panel["gridPos"]
+            cells = {(place["x"] + x, place["y"] + y) for x in range(place["w"]) for y in range(place["h"])}
+            assert not cells & taken, panel["title"]
+            assert place["x"] + place["w"] <= 24
+            taken |= cells
+            assert {each["datasource"]["uid"] for each in panel["targets"]} == {"prometheus"}
+        assert len({panel["id"] for panel in board["panels"]}) == len(board["panels"])
+    assert len(uids) == 5
+
+
+def test_nothing_is_published_beyond_this_machine() -> None:
+    """Prometheus, Alertmanager and Grafana listen on the loopback address; each container is hardened and bounded."""
+    chosen = {"COMPOSE_FILE": "compose.yaml", "COMPOSE_PROFILES": "monitoring,grafana"}
+    services = json.loads(docker("compose", "config", "--format", "json", **chosen))["services"]
+    for name in (*MONITORING, "grafana"):
+        service = services[name]
+        assert all(port["host_ip"] == "127.0.0.1" for port in service.get("ports", [])), name
+        assert service["init"], name
+        assert service["read_only"], name
+        assert service["cap_drop"] == ["ALL"], name
+        assert service["security_opt"] == ["no-new-privileges:true"], name
+        assert {"max-size", "max-file"} <= set(service["logging"]["options"]), name
+        assert int(service["mem_limit"]) > 0, name
+        assert service["pids_limit"] > 0, name
+        assert service["healthcheck"]["start_interval"], name
+    # An image that can't be pulled keeps the whole of its profile from starting.
+    assert services["grafana"]["profiles"] == ["grafana"]
+
+
+def test_the_address_of_the_webhook_is_shown_to_nobody(prometheus: Prometheus) -> None:
+    """Alertmanager's API tells its configuration, which may be read by who reaches the port."""
+    status = get(f"http://{address('alertmanager', 9093)}/api/v2/status")
+    assert "webhook" in status["config"]["original"]
+    assert "secret-path" not in json.dumps(status)
+
+
+async def test_without_monitoring_nothing_restarts_and_no_stream_notices(prometheus: Prometheus) -> None:
+    """Who watches goes away while somebody speaks: every word comes, and nothing was started anew."""
+    audio = soundfile.read(CLIP, dtype="int16")[0].tobytes()
+    async with connect_asr(f"ws://{address('nginx', 8000)}", sample_rate=16000) as stream:
+        stopping = asyncio.create_task(asyncio.to_thread(compose, "stop", "--timeout", "5", *MONITORING))
+        for start in range(0, len(audio), 3200):
+            await stream.send(stream.protocol.audio(audio[start : start + 3200]))
+            await asyncio.sleep(0.1)
+        await stopping
+        await stream.send(stream.protocol.close())
+        async for _ in stream:
+            pass
+        assert "home" in stream.protocol.text.lower()
+    assert await asyncio.to_thread(restarts_and_health) == {(0, "healthy")}
+    await asyncio.to_thread(compose, "up", "-d", "--no-build", "--no-recreate", "--wait", *MONITORING)
+
+
+def restarts_and_health() -> set[tuple[int, str]]:
+    """Of every container that serves."""
+    containers = compose("ps", "--quiet", "asr", "tts", "nginx").split()
+    assert len(containers) == 3
+    said = docker("inspect", "--format", "{{.RestartCount}} {{.State.Health.Status}}", *containers)
+    return {(int(restarts), health) for restarts, health in (line.split() for line in said.splitlines())}
+
+
+def test_a_stopped_replica_is_told_to_alertmanager_and_by_it(prometheus: Prometheus) -> None:
+    """`docker stop` of a service's one replica: the alert fires, Alertmanager has it and posts it."""
+    reached = Prometheus()  # its port may be another since it was stopped
+    until("both serve", lambda: len(reached.query('asr_status{status="ok"} == 1 or tts_status{status="ok"} == 1')) == 2)
+    compose("stop", "--timeout", "20", "tts")
+    alertmanager = address("alertmanager", 9093)
+
+    def posted() -> str:
+        return "".join(line for line in compose("logs", "webhook").splitlines() if "ServiceDown" in line)
+
+    body = until("the alert is posted", posted)
+    assert "/secret-path" in body
+    known = get(f"http://{alertmanager}/api/v2/alerts?filter=alertname=ServiceDown")
+    assert [each["labels"]["job"] for each in known] == ["tts"]
+    assert known[0]["annotations"]["runbook"] == alerts()["ServiceDown"]["annotations"]["runbook"]
