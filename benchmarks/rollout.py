@@ -33,7 +33,7 @@ from pathlib import Path
 from benchmarks import asr_reconnect, machine
 from benchmarks.asr_reconnect import Heard
 from benchmarks.listening import REPLIES
-from benchmarks.speech import CLIPS, PAUSE_S, SAMPLE_RATE, Clip, Speech, read, read_manifest, speeches
+from benchmarks.speech import CLIPS, PAUSE_S, Speech, speeches
 from chorus.aio import TtsStream, connect_asr, connect_tts, reconnecting_asr
 from chorus.connect import ASR_URL, TTS_URL
 from chorus.errors import ChorusError, ConnectionLost
@@ -44,6 +44,7 @@ from chorus.tts import Audio
 from chorus.wire import asr as wire
 from chorus.wire import tts as tts_wire
 from chorus.wire.common import CloseCode, Error
+from loadtest.clips import SAMPLE_RATE, Clip, read, read_manifest
 from loadtest.figures import percentile
 
 HERE = Path(__file__).resolve().parent
