@@ -8,7 +8,8 @@ import subprocess
 import pytest
 
 from benchmarks.rollout import measure, spoken_for
-from benchmarks.speech import CLIPS, read_manifest
+from benchmarks.speech import CLIPS
+from loadtest.clips import read_manifest
 from tests.conftest import ROOT
 from tests.stack.conftest import containers, docker, replicas, scale
 
