@@ -32,7 +32,7 @@ EXACT = {"noise_scale": 0, "noise_w_scale": 0}
 TEXT = "The quick brown fox jumps over the lazy dog, and runs away."
 RED, GREEN, CHOIR = "en_GB-red-medium", "en_GB-green-medium", "en_GB-choir-medium"
 SPEAKERS = ("alto", "tenor", "bass")
-TWO_VOICES_MB = 160
+TWO_VOICES_MB = 190
 
 
 @pytest.fixture(scope="module")
