@@ -65,8 +65,8 @@ def get(url: str) -> Any:
         return json.load(answer)
 
 
-def until(what: str, true: Callable[[], Any], within_s: float = 120) -> Any:
-    """Wait for a state of the stack; returns what it is."""
+def until(what: str, true: Callable[[], Any], within_s: float = 300) -> Any:
+    """Wait for a state of the stack; returns what it is. The time is a safety net, not a claim."""
     end = time.monotonic() + within_s
     while time.monotonic() < end:
         try:
