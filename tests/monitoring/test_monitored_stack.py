@@ -233,6 +233,25 @@ def test_the_address_of_the_webhook_is_shown_to_nobody(prometheus: Prometheus) -
     assert "secret-path" not in json.dumps(status)
 
 
+def test_a_stopped_replica_is_told_to_alertmanager_and_by_it(prometheus: Prometheus) -> None:
+    """`docker stop` of a service's one replica: the alert fires, Alertmanager has it and posts it."""
+    until(
+        "both serve", lambda: len(prometheus.query('asr_status{status="ok"} == 1 or tts_status{status="ok"} == 1')) == 2
+    )
+    compose("stop", "--timeout", "20", "tts")
+    alertmanager = address("alertmanager", 9093)
+
+    def posted() -> str:
+        return "".join(line for line in compose("logs", "webhook").splitlines() if "ServiceDown" in line)
+
+    body = until("the alert is posted", posted)
+    assert "/secret-path" in body
+    known = get(f"http://{alertmanager}/api/v2/alerts?filter=alertname=ServiceDown")
+    assert [each["labels"]["job"] for each in known] == ["tts"]
+    assert known[0]["annotations"]["runbook"] == alerts()["ServiceDown"]["annotations"]["runbook"]
+    compose("up", "-d", "--no-build", "--no-recreate", "--wait", "tts")
+
+
 async def test_without_monitoring_nothing_restarts_and_no_stream_notices(prometheus: Prometheus) -> None:
     """Who watches goes away while somebody speaks: every word comes, and nothing was started anew."""
     audio = soundfile.read(CLIP, dtype="int16")[0].tobytes()
@@ -256,20 +275,3 @@ def restarts_and_health() -> set[tuple[int, str]]:
     assert len(containers) == 3
     said = docker("inspect", "--format", "{{.RestartCount}} {{.State.Health.Status}}", *containers)
     return {(int(restarts), health) for restarts, health in (line.split() for line in said.splitlines())}
-
-
-def test_a_stopped_replica_is_told_to_alertmanager_and_by_it(prometheus: Prometheus) -> None:
-    """`docker stop` of a service's one replica: the alert fires, Alertmanager has it and posts it."""
-    reached = Prometheus()  # its port may be another since it was stopped
-    until("both serve", lambda: len(reached.query('asr_status{status="ok"} == 1 or tts_status{status="ok"} == 1')) == 2)
-    compose("stop", "--timeout", "20", "tts")
-    alertmanager = address("alertmanager", 9093)
-
-    def posted() -> str:
-        return "".join(line for line in compose("logs", "webhook").splitlines() if "ServiceDown" in line)
-
-    body = until("the alert is posted", posted)
-    assert "/secret-path" in body
-    known = get(f"http://{alertmanager}/api/v2/alerts?filter=alertname=ServiceDown")
-    assert [each["labels"]["job"] for each in known] == ["tts"]
-    assert known[0]["annotations"]["runbook"] == alerts()["ServiceDown"]["annotations"]["runbook"]
