@@ -10,7 +10,9 @@ from collections.abc import Callable
 from typing import Any
 
 from chorus.connect import stream_url
+from chorus.contract import StreamProtocol
 from chorus.errors import ChorusError, ConnectionLost, Refused, StreamError
+from chorus.reconnect import ReconnectingAsrProtocol
 from chorus.wire.common import CloseCode, Ready
 from loadtest import events, sockets
 from loadtest.events import OfUser, Service
@@ -49,6 +51,8 @@ class Line(ABC):
         self._ready: Ready | None = None
         self._greeted: asyncio.Future[None] | None = None
         self._ended: asyncio.Future[ChorusError | None] | None = None
+        self._protocol: StreamProtocol[Any] | ReconnectingAsrProtocol
+        """Of the present stream; `_begin` makes it."""
         self._violations = 0
         """Of the protocol object, told so far."""
         self._closing = False
@@ -111,10 +115,6 @@ class Line(ABC):
 
     @abstractmethod
     def _receive(self, at: float, frame: str | bytes) -> None: ...
-
-    @abstractmethod
-    def _meaning(self, code: int | None, reason: str) -> ChorusError | None:
-        """Of a connection's end; None for the stream's own."""
 
     async def _open(self, patient: bool, again: bool) -> None:
         """Try until there is a connection. Raises `Refused` as `run`."""
@@ -183,7 +183,7 @@ class Line(ABC):
 
     def _on_end(self, code: int | None, reason: str) -> None:
         self._socket = None
-        meaning = self._meaning(code, reason)
+        meaning = self._protocol.closed(code, reason)
         self._tell_violations()
         if self._ended is not None and not self._ended.done():
             self._ended.set_result(meaning)
@@ -231,10 +231,7 @@ class Line(ABC):
 
     def _tell_violations(self) -> None:
         """Tell those that have not been told."""
-        known = self._known_violations()
+        known = self._protocol.violations
         for what in known[self._violations :]:
             self.fail(f"broken promise: {what}")
         self._violations = len(known)
-
-    @abstractmethod
-    def _known_violations(self) -> list[str]: ...

@@ -127,12 +127,6 @@ class Microphone(Line):
     def _url(self) -> str:
         return self._scene.settings.asr_url
 
-    def _known_violations(self) -> list[str]:
-        return self._protocol.violations
-
-    def _meaning(self, code: int | None, reason: str) -> ChorusError | None:
-        return self._protocol.closed(code, reason)
-
     async def _live(self) -> None:
         self._began = time.monotonic()  # of the first tick, once it comes
         self._scene.metronome.join(self._tick)

@@ -11,7 +11,7 @@ import random
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from chorus.errors import ChorusError, ContractViolation
+from chorus.errors import ContractViolation
 from chorus.tts import Audio, TtsProtocol
 from chorus.wire import tts as wire
 from chorus.wire.common import Error, Ready
@@ -66,7 +66,7 @@ class Player(Line):
         """`number` is the person's kind and number, by which its texts were rendered; `bytes_per_s` slows reading."""
         super().__init__(scene, name, choice, bytes_per_s)
         self._number = number
-        self._protocol = TtsProtocol(strict=False)
+        self._protocol: TtsProtocol = TtsProtocol(strict=False)
         self._asked = 0
         self._replies: dict[str, Reply] = {}
         """Those that are not over."""
@@ -131,12 +131,6 @@ class Player(Line):
 
     def _url(self) -> str:
         return self._scene.settings.tts_url
-
-    def _known_violations(self) -> list[str]:
-        return self._protocol.violations
-
-    def _meaning(self, code: int | None, reason: str) -> ChorusError | None:
-        return self._protocol.closed(code, reason)
 
     async def _live(self) -> None:
         try:
