@@ -141,8 +141,9 @@ class Voice:
             if (found := _snr_db(at_once, joined)) < FAITHFUL_DB:
                 log.warning("voice %s is rendered whole: its chunks differ from it (%.0f dB SNR)", self.id, found)
                 self._plan = whole
-            hurried = self.begin(ids, even, hasty=True)
-            self.go_on([hurried], hurried.frames, hasty=True)
+            if self._hasty is not self._usual:
+                hurried = self.begin(ids, even, hasty=True)
+                self.go_on([hurried], hurried.frames, hasty=True)
 
     def level_to(self, lufs: float) -> None:
         """Be as loud as that from now on, whatever is said: one gain for the voice, measured on its first speaker."""
