@@ -20,9 +20,15 @@ log = logging.getLogger(__name__)
 
 Probabilities = npt.NDArray[np.float32]
 
-GATHER_S = 0.004
-"""The model is called at most this often, so that a call scores what has come of many streams: a call for one hop
-costs half as much as a call for four."""
+Deliver = Callable[[Probabilities | Exception], None]
+
+GATHER_LEAST_S = 0.004
+GATHER_MOST_S = 0.020
+"""Bounds of the time from one call of the model to the next, so that a call scores what has come of many streams: a hop
+costs a third in a call for sixteen of what it costs alone."""
+GATHER_CALLS = 15
+"""Between those bounds, so many times as long as the newest call took: where calls are dear, because there are many
+streams or the machine is busy, they are fewer."""
 MUCH = 8
 """Hops, or pieces of audio, of one stream that wait at once: more than live speech brings, so it need not pace."""
 
@@ -41,7 +47,7 @@ class VoiceModel(Protocol):
 class _Task:
     hops: Samples
     """(n, 512)"""
-    deliver: Callable[[Probabilities | Exception], None]
+    deliver: Deliver
     received: float
     scores: list[float] = field(default_factory=list)
 
@@ -64,16 +70,15 @@ class Detector(Worker):
         self._post = post
         self._metrics = metrics
         self._waiting: dict[DetectorStream, None] = {}
-        self._called = 0.0
-        """Monotonic seconds of the newest call's start."""
+        self._next_call = 0.0
+        """Monotonic seconds before which the model is not called, unless a stream is behind or in the midst of its
+        audio."""
 
     def new_stream(self) -> DetectorStream:
         """A place for a new stream."""
         return DetectorStream(self._model.new_state())
 
-    def submit(
-        self, stream: DetectorStream, hops: Samples, deliver: Callable[[Probabilities | Exception], None]
-    ) -> None:
+    def submit(self, stream: DetectorStream, hops: Samples, deliver: Deliver) -> None:
         """Score (n, 512) samples; `deliver` gets n probabilities on the event loop, in order of submission."""
         with self._changed:
             stream.tasks.append(_Task(hops, deliver, time.monotonic()))
@@ -93,14 +98,18 @@ class Detector(Worker):
                     self._changed.wait()
                 if self._stopping:
                     return
-                behind = any(len(s.tasks) > MUCH or len(s.tasks[0].hops) > MUCH for s in self._waiting)
-            if not behind:
-                time.sleep(max(0.0, self._called + GATHER_S - time.monotonic()))
+                hurry = any(
+                    s.tasks[0].scores or len(s.tasks) > MUCH or len(s.tasks[0].hops) > MUCH for s in self._waiting
+                )
+            if not hurry:
+                time.sleep(max(0.0, self._next_call - time.monotonic()))
             with self._changed:
                 turn = [(stream, stream.tasks[0]) for stream in self._waiting]
             if turn:
-                self._called = time.monotonic()
+                called = time.monotonic()
                 self._score(turn)
+                took = time.monotonic() - called
+                self._next_call = called + min(max(GATHER_CALLS * took, GATHER_LEAST_S), GATHER_MOST_S)
 
     def _score(self, turn: list[tuple[DetectorStream, _Task]]) -> None:
         hops = np.stack([task.hops[len(task.scores)] for _, task in turn])
@@ -112,6 +121,7 @@ class Detector(Worker):
                 log.exception("voice detection failed on %d streams", len(turn))
                 scores, error = [0.0] * len(turn), failure
         now = time.monotonic()
+        scored: list[tuple[Deliver, Probabilities | Exception]] = []
         with self._changed:
             for (stream, task), score in zip(turn, scores, strict=True):
                 task.scores.append(score)
@@ -122,4 +132,15 @@ class Detector(Worker):
                 if not stream.tasks:
                     self._waiting.pop(stream, None)
                 self._metrics.vad_delay.observe(now - task.received)
-                self._post(task.deliver, error or np.asarray(task.scores, np.float32))
+                scored.append((task.deliver, error or np.asarray(task.scores, np.float32)))
+        if scored:
+            self._post(_deliver, scored)
+
+
+def _deliver(scored: list[tuple[Deliver, Probabilities | Exception]]) -> None:
+    """Give each stream its own, on the event loop: it wakes up once a call, not once a stream."""
+    for deliver, probabilities in scored:
+        try:
+            deliver(probabilities)
+        except Exception:
+            log.exception("a stream could not take its scores")

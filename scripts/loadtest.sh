@@ -13,7 +13,7 @@ RUNS=loadtest-runs
 asr=${LOADTEST_ASR_URL:-$(setting LOADTEST_ASR_URL)}
 if [[ -z $asr || $asr == ws://nginx:* ]]; then
   for service in nginx asr tts; do
-    docker compose ps --status running --quiet "$service" 2>/dev/null | grep -q . ||
+    [[ -n $(docker compose ps --status running --quiet "$service" 2>/dev/null) ]] ||
       die "the stack is not up ($service does not run): make up"
   done
 fi
