@@ -14,8 +14,8 @@ FIRST_FRAMES = 24
 """Of the first chunk: 0.28 s at 22050 Hz and a hop of 256."""
 LARGEST_FRAMES = 256
 """3 s. From about 130 on a frame gets dearer again, as it leaves the caches, by as much as overlaps get rarer."""
-OVERLAP_FRAMES = 29
-"""Frames that a voice's middle sees on each side of a chunk: 98 dB SNR and more against the whole rendering."""
+OVERLAP_FRAMES = 25
+"""Frames that a voice's middle sees on each side of a chunk: 82 dB SNR and more against the whole rendering."""
 BACK_OVERLAP_FRAMES = 1
 """Of these, what its back sees: it reaches no further, and gives the very samples of the whole rendering."""
 MIDDLE_SHARE = 1 / 3
