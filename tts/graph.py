@@ -19,13 +19,14 @@ from __future__ import annotations
 
 import contextlib
 import json
-import logging
 import os
 import subprocess
 import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+
+from tts.simplify import simplify
 
 LONGEST_S = 120
 """For a split, of which the child process has enough on a machine that is fully busy."""
@@ -157,23 +158,9 @@ def _save(model: Any, path: Path) -> None:
     """Weights apart from the graph: sessions map them into memory, and those of the same file share them."""
     import onnx
 
-    _fuse_norms(model)
+    simplify(model)
     weights = f"{path.name}.weights"
     onnx.save(model, str(path), save_as_external_data=True, location=weights, size_threshold=SMALL_BYTES)
-
-
-def _fuse_norms(model: Any) -> None:
-    """Make one node of each layer normalisation, which is exported as nine: a tenth of the front's time.
-
-    Sessions would do it by themselves, had they not moved the transpositions around it first.
-    """
-    from onnxruntime.transformers.fusion_layernorm import FusionLayerNormalization
-    from onnxruntime.transformers.onnx_model import OnnxModel
-
-    logging.getLogger("onnxruntime.transformers").setLevel(logging.WARNING)
-    graph = OnnxModel(model)
-    FusionLayerNormalization(graph).apply()
-    graph.topological_sort()
 
 
 def main(voice: str, folder: str) -> None:

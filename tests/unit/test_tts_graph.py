@@ -7,12 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from tts import chunks
-from tts.graph import Cut, NoCut, _fuse_norms, find_cut, find_durations, split_voice
+from tts.graph import Cut, NoCut, find_cut, find_durations, split_voice
 from tts.voice import Manner, Voice
 
 pytestmark = pytest.mark.unit
@@ -262,47 +261,3 @@ def test_nothing_of_the_cut_graph_stays_on_the_disk(tmp_path: Path, monkeypatch:
     monkeypatch.setattr("tempfile.tempdir", str(parts))
     save_voice(tmp_path, tiny_voice(speakers=1), 1)
     assert list(parts.iterdir()) == []
-
-
-def test_a_layer_normalisation_is_one_node_and_gives_the_same() -> None:
-    """As a VITS voice's are exported: over the channels, which stand before the time but for the normalisation."""
-    node = helper.make_node
-    channels = 6
-    constants = {
-        "two": np.array(2, np.float32),
-        "epsilon": np.array(1e-5, np.float32),
-        "scale": np.linspace(0.5, 2, channels, dtype=np.float32),
-        "shift": np.linspace(-1, 1, channels, dtype=np.float32),
-    }
-    nodes = [
-        node("Transpose", ["x"], ["by_time"], perm=[0, 2, 1]),
-        node("ReduceMean", ["by_time"], ["mean"], axes=[-1]),
-        node("Sub", ["by_time", "mean"], ["even"]),
-        node("Pow", ["even", "two"], ["squares"]),
-        node("ReduceMean", ["squares"], ["variance"], axes=[-1]),
-        node("Add", ["variance", "epsilon"], ["not_zero"]),
-        node("Sqrt", ["not_zero"], ["deviation"]),
-        node("Div", ["even", "deviation"], ["normal"]),
-        node("Mul", ["normal", "scale"], ["scaled"]),
-        node("Add", ["scaled", "shift"], ["shifted"]),
-        node("Transpose", ["shifted"], ["y"], perm=[0, 2, 1]),
-    ]
-    shape = [1, channels, "time"]
-    graph = helper.make_graph(
-        nodes,
-        "normalisation",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)],
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT, shape)],
-        [numpy_helper.from_array(array, name) for name, array in constants.items()],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 15)], ir_version=8)
-    x = np.random.default_rng(7).normal(size=(1, channels, 9)).astype(np.float32)
-
-    def run() -> np.ndarray:
-        session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
-        return np.asarray(session.run(None, {"x": x})[0])
-
-    before = run()
-    _fuse_norms(model)
-    assert [each.op_type for each in model.graph.node] == ["Transpose", "LayerNormalization", "Transpose"]
-    assert np.abs(run() - before).max() < 1e-5
