@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
+import tempfile
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from http import HTTPStatus
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -15,13 +18,18 @@ import soundfile
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
+from websockets.http11 import Request as Handshake
+from websockets.http11 import Response
 
 from asr.engine import Request, Transcript
 from asr.service import AsrService
 from asr.settings import AsrSettings
 from chorus.wire import tts as wire
 from chorus.wire.common import Error, encode
-from tests.conftest import running
+from loadtest import events
+from loadtest.crew import Crew
+from loadtest.settings import LoadSettings, split
+from tests.conftest import eventually, running
 from tests.unit.fakes import LoudIsSpeech
 from tests.unit.scripted import tts_ready
 
@@ -29,6 +37,8 @@ RATE = 16000
 VOCABULARY = ["alpha", "bravo", "charlie", "delta", "echo", "foxtrot", "golf", "hotel"]
 VOCABULARY += ["india", "juliet", "kilo", "lima"]
 WORD_S = 0.25
+TEXTS = ["alpha bravo charlie delta", "echo foxtrot golf hotel", "india juliet kilo lima", "bravo alpha delta charlie"]
+NOWHERE = "ws://127.0.0.1:9"
 
 
 def sound(words: list[str]) -> np.ndarray[Any, np.dtype[np.int16]]:
@@ -55,11 +65,15 @@ class LevelEngine:
 
 
 @asynccontextmanager
-async def recognition() -> AsyncIterator[str]:
-    """Address of a real replica around `LevelEngine`."""
-    settings = AsrSettings(host="127.0.0.1", port=0, admin_port=0, MODELS_DIR=Path("/nowhere"))
-    async with running(AsrService(settings, lambda _: (LoudIsSpeech(), LevelEngine()))) as replica:
-        yield f"ws://127.0.0.1:{replica.stream_listener.port}"
+async def recognition(key: str = "") -> AsyncIterator[str]:
+    """Address of a real replica around `LevelEngine`, which wants the key if there is one."""
+    with tempfile.NamedTemporaryFile("w", encoding="utf-8") as keys:
+        keys.write(f"loadtest:{hashlib.sha256(key.encode()).hexdigest()}\n")
+        keys.flush()
+        given: dict[str, Any] = {"MODELS_DIR": Path("/nowhere"), "CHORUS_API_KEYS_FILE": keys.name if key else ""}
+        settings = AsrSettings(host="127.0.0.1", port=0, admin_port=0, **given)
+        async with running(AsrService(settings, lambda _: (LoudIsSpeech(), LevelEngine()))) as replica:
+            yield f"ws://127.0.0.1:{replica.stream_listener.port}"
 
 
 def recordings(folder: Path, texts: list[str]) -> Path:
@@ -152,10 +166,15 @@ class Synthesis:
 
 
 @asynccontextmanager
-async def synthesis() -> AsyncIterator[Synthesis]:
-    """It, served."""
+async def synthesis(key: str = "") -> AsyncIterator[Synthesis]:
+    """It, served; it wants the key if there is one."""
+
+    def admit(socket: ServerConnection, handshake: Handshake) -> Response | None:
+        known = not key or handshake.headers.get("Authorization") == f"Bearer {key}"
+        return None if known else socket.respond(HTTPStatus.UNAUTHORIZED, "")
+
     server = Synthesis()
-    async with serve(server.serve, "127.0.0.1", 0, compression=None) as listener:
+    async with serve(server.serve, "127.0.0.1", 0, compression=None, process_request=admit) as listener:
         server.url = f"ws://127.0.0.1:{listener.sockets[0].getsockname()[1]}"
         yield server
 
@@ -212,3 +231,36 @@ async def relayed(upstream: str) -> AsyncIterator[Relay]:
     async with serve(relay.serve, "127.0.0.1", 0, compression=None) as listener:
         relay.url = f"ws://127.0.0.1:{listener.sockets[0].getsockname()[1]}"
         yield relay
+
+
+def settings(tmp_path: Path, **changes: Any) -> LoadSettings:
+    """Of people who say `TEXTS`, and do nothing by chance."""
+    speech = recordings(tmp_path / "speech", TEXTS)
+    given = {"asr_url": NOWHERE, "tts_url": NOWHERE, "texts": 2, "hang_up_share": 0, "barge_in_share": 0}
+    return LoadSettings(speech=speech, references=tmp_path / "references", utterance_s=1, **given | changes)
+
+
+def of(found: list[events.Event], kind: type[Any]) -> list[Any]:
+    """The records of that kind."""
+    return [each for each in found if isinstance(each, kind)]
+
+
+async def told(by: LoadSettings, people: int, until: Callable[[list[events.Event]], Any]) -> list[events.Event]:
+    """The records of so many people, who leave when that holds of them."""
+    found: list[events.Event] = []
+    crew = Crew(by, found.append)
+    counts = split(by.mix, people)
+    await crew.prepare(counts, 0, lambda done, total: None)
+    keeping = asyncio.create_task(crew.run())
+    try:
+        for kind, count in counts.items():
+            for number in range(1, count + 1):
+                crew.start(f"{kind}-{number}", kind)
+        await eventually(lambda: keeping.done() or until(found), within_s=120)
+        await crew.stop_all()
+        if keeping.done():
+            keeping.result()
+    finally:
+        keeping.cancel()
+        await asyncio.gather(keeping, return_exceptions=True)
+    return found
