@@ -102,6 +102,8 @@ class Synthesis:
         self.deaf = False
         """Whether it speaks on after `cancelled`."""
         self.overloaded = False
+        self.asked: list[str] = []
+        """Every text so far."""
         self.url = ""
 
     async def serve(self, socket: ServerConnection) -> None:
@@ -116,6 +118,7 @@ class Synthesis:
             match message["type"]:
                 case "synthesize":
                     number += 1
+                    self.asked.append(message["text"])
                     request_id = message.get("request_id") or f"request-{number}"
                     if self.overloaded:
                         full = Error(
@@ -246,16 +249,18 @@ def of(found: list[events.Event], kind: type[Any]) -> list[Any]:
 
 
 async def told(by: LoadSettings, people: int, until: Callable[[list[events.Event]], Any]) -> list[events.Event]:
-    """The records of so many people, who leave when that holds of them."""
+    """The records of so many people, who leave when that holds of them; with a rate, of callers who arrive by it."""
     found: list[events.Event] = []
     crew = Crew(by, found.append)
     counts = split(by.mix, people)
     await crew.prepare(counts, 0, lambda done, total: None)
     keeping = asyncio.create_task(crew.run())
     try:
-        for kind, count in counts.items():
-            for number in range(1, count + 1):
-                crew.start(f"{kind}-{number}", kind)
+        if by.arrivals_per_minute:
+            crew.arrive(by.arrivals_per_minute, by.turns_per_caller)
+        else:
+            for kind, number in ((kind, number) for kind in counts for number in range(counts[kind])):
+                crew.start(f"{kind}-{number + 1}", kind)
         await eventually(lambda: keeping.done() or until(found), within_s=120)
         await crew.stop_all()
         if keeping.done():
