@@ -68,10 +68,12 @@ class Failed(OfUser, kw_only=True):
 
 
 class Lost(OfUser, kw_only=True):
-    """A connection ended that neither side had closed; the person connects again by itself."""
+    """A connection ended before its stream was over; the person connects again by itself."""
 
     what: str
     """Close code and reason."""
+    promised: bool = False
+    """By the protocol, to who reads too slowly: `too_slow`, or no answer to a ping, which lies behind what is unread."""
 
 
 class Heard(OfUser, kw_only=True):

@@ -114,6 +114,11 @@ class Player(Line):
                 self.cancel(reply)
                 self._over(reply, "cut")
 
+    @property
+    def reads_on_at(self) -> float:
+        """When a slow reader is done with what has come so far (`time.monotonic`); in the past for everybody else."""
+        return self._socket.resting_until if self._socket is not None else 0.0
+
     async def judged(self) -> None:
         """Until everything that was heard has been compared."""
         while self._judging:

@@ -34,6 +34,8 @@ def rows(event: Event) -> Iterator[Row]:
             yield Row(kind, f"refused with {event.status}", event.took * 1000)
         case Failed():
             yield Row(kind, "error", 0, event.what[:LONGEST])
+        case Lost(promised=True):
+            yield Row(kind, "slow reader cut off", 0)
         case Lost():
             yield Row(kind, "connection lost", 0, f"lost: {event.what}"[:LONGEST])
         case Heard():

@@ -90,6 +90,8 @@ class Socket(asyncio.Protocol):
         self._on_frame = on_frame
         self._on_end = on_end
         self._bytes_per_s = bytes_per_s
+        self.resting_until = 0.0
+        """When a slow reader reads on (`time.monotonic`)."""
         self._resuming: asyncio.TimerHandle | None = None
         self._transport: asyncio.Transport | None = None
         self._message = bytearray()
@@ -204,6 +206,7 @@ class Socket(asyncio.Protocol):
         if self._transport is None or self._resuming is not None:
             return
         self._transport.pause_reading()
+        self.resting_until = time.monotonic() + seconds
         self._resuming = asyncio.get_running_loop().call_later(seconds, self._read_on)
 
     def _read_on(self) -> None:

@@ -145,6 +145,9 @@ class Collected:
     failures: list[Failed] = field(default_factory=list)
     """The first `KEPT`."""
     lost: list[Lost] = field(default_factory=list)
+    """Those that were not promised."""
+    cut_off: int = 0
+    """Slow readers' connections that ended as promised."""
     breached: int = 0
     breaches: list[Breach] = field(default_factory=list)
     """The first `KEPT`."""
@@ -184,6 +187,8 @@ class Collected:
                 self.failed.append(event.at)
                 if len(self.failures) < KEPT:
                     self.failures.append(event)
+            case Lost(promised=True):
+                self.cut_off += 1
             case Lost():
                 self.lost.append(event)
             case Breach():

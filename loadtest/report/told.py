@@ -118,6 +118,7 @@ def counted(report: Report) -> list[tuple[str, str]]:
         ("refusals (no errors)", f"{found.refusals['asr']} by recognition, {found.refusals['tts']} by synthesis"),
         ("errors", str(found.failures)),
         ("lost connections", str(found.lost_connections)),
+        ("slow readers cut off (not lost)", str(found.cut_off)),
         ("utterances", f"{found.utterances}, {found.lost_utterances} lost"),
         ("replies", f"{sum(found.replies.values())}: {replies}" if replies else "0"),
         (

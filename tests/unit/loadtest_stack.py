@@ -25,10 +25,11 @@ from asr.engine import Request, Transcript
 from asr.service import AsrService
 from asr.settings import AsrSettings
 from chorus.wire import tts as wire
-from chorus.wire.common import Error, encode
+from chorus.wire.common import CloseCode, Error, encode
 from loadtest import events
 from loadtest.crew import Crew
 from loadtest.settings import LoadSettings, split
+from serving.outbox import CloseFrame
 from tests.conftest import eventually, running
 from tests.unit.fakes import LoudIsSpeech
 from tests.unit.scripted import tts_ready
@@ -102,6 +103,8 @@ class Synthesis:
         self.deaf = False
         """Whether it speaks on after `cancelled`."""
         self.overloaded = False
+        self.cuts_off: Error | CloseFrame | None = None
+        """How it ends a connection after the first half of a reply, if it does."""
         self.asked: list[str] = []
         """Every text so far."""
         self.url = ""
@@ -157,6 +160,8 @@ class Synthesis:
             half = len(audio) // 4 * 2
             for part in (audio[:half], audio[half:]):
                 await socket.send(part)
+                if self.cuts_off is not None:
+                    return await self._cut_off(socket, self.cuts_off)
                 sent[request_id] += len(part) / 2 / RATE
                 await asyncio.sleep(self.pause_s)
             await socket.send(encode(wire.AudioEnd(**about, seconds=sent[request_id])))
@@ -166,6 +171,12 @@ class Synthesis:
             totals[2] += sent[request_id]
         except ConnectionClosed:
             pass
+
+    async def _cut_off(self, socket: ServerConnection, how: Error | CloseFrame) -> None:
+        if isinstance(how, Error):
+            await socket.send(encode(how))
+            how = CloseFrame(CloseCode.POLICY, how.code)
+        await socket.close(how.code, how.reason)
 
 
 @asynccontextmanager
@@ -190,10 +201,15 @@ class Relay:
         self.url = ""
         self.clients: list[ServerConnection] = []
         self.swapping = False
-        """Whether the first two clients get what is meant for each other."""
         self.passes: Callable[[str | bytes], bool] = lambda _: True
         """Which of the service's messages arrive."""
         self._both = asyncio.Event()
+
+    def swap(self) -> None:
+        """The next two clients get what is meant for each other, but for their greetings."""
+        self.clients.clear()
+        self._both.clear()
+        self.swapping = True
 
     def cut(self) -> None:
         """Reset the newest connection."""
@@ -218,9 +234,11 @@ class Relay:
                 await asyncio.gather(down, return_exceptions=True)
 
     async def _down(self, number: int, service: ClientConnection) -> None:
+        client = self.clients[number]
+        await client.send(await service.recv())  # the greeting is its own in any case
         if self.swapping:
             await self._both.wait()
-        client = self.clients[number ^ 1 if self.swapping else number]
+            client = self.clients[number ^ 1]
         async for message in service:
             if self.passes(message):
                 await client.send(message)
@@ -248,12 +266,21 @@ def of(found: list[events.Event], kind: type[Any]) -> list[Any]:
     return [each for each in found if isinstance(each, kind)]
 
 
-async def told(by: LoadSettings, people: int, until: Callable[[list[events.Event]], Any]) -> list[events.Event]:
-    """The records of so many people, who leave when that holds of them; with a rate, of callers who arrive by it."""
+async def told(
+    by: LoadSettings,
+    people: int,
+    until: Callable[[list[events.Event]], Any],
+    prepared: Callable[[], None] = lambda: None,
+) -> list[events.Event]:
+    """The records of so many people, who leave when that holds of them; with a rate, of callers who arrive by it.
+
+    `prepared` is called before the first of them comes.
+    """
     found: list[events.Event] = []
     crew = Crew(by, found.append)
     counts = split(by.mix, people)
     await crew.prepare(counts, 0, lambda done, total: None)
+    prepared()
     keeping = asyncio.create_task(crew.run())
     try:
         if by.arrivals_per_minute:

@@ -262,6 +262,7 @@ def spoken(**changes: Any) -> Spoken:
         (Refused(**AT, service="asr", took=0.25, status=503), [Row("ASR", "refused with 503", 250)]),
         (Failed(**AT, service="asr", what="bad"), [Row("ASR", "error", 0, "bad")]),
         (Lost(**AT, service="tts", what="1006"), [Row("TTS", "connection lost", 0, "lost: 1006")]),
+        (Lost(**AT, service="tts", what="1008", promised=True), [Row("TTS", "slow reader cut off", 0)]),
         (heard(), [Row("ASR", "final after end of speech", 500), Row("ASR", "first partial", 250)]),
         (
             heard(final_s=None, partial_s=None),

@@ -9,9 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from chorus.wire.common import CloseCode, Error
 from loadtest import events, people
 from loadtest.crew import Crew
 from loadtest.crew_process import CrewFailed, CrewProcess
+from serving.outbox import CloseFrame
 from tests.conftest import eventually
 from tests.unit.loadtest_stack import of, recognition, relayed, settings, synthesis, told, voiced
 from tests.unit.scripted import refusing
@@ -43,7 +45,7 @@ async def test_what_is_said_is_heard(tmp_path: Path) -> None:
 async def test_swapped_words_name_both(tmp_path: Path) -> None:
     """Two connections get each other's words: the one's person and the other's are told, with both connections."""
     async with recognition() as url, relayed(url) as relay:
-        relay.swapping = True
+        relay.swap()
         by = settings(tmp_path, asr_url=relay.url, mix="caption=1")
         found = await told(by, 2, lambda found: len({each.user for each in of(found, events.Breach)}) == 2)
     breaches = of(found, events.Breach)
@@ -130,17 +132,45 @@ async def test_swapped_replies_name_both(tmp_path: Path, monkeypatch: pytest.Mon
     """Two connections get each other's messages and audio."""
     monkeypatch.setattr(people, "CLOSES_WITHIN_S", 0.5)  # each waits for the end that the other got
     async with synthesis() as server, relayed(server.url) as relay:
-        by, found = settings(tmp_path, tts_url=relay.url, mix="reader=1"), list[events.Event]()
-        crew = Crew(by.model_copy(update={"tts_url": server.url}), found.append)
-        await crew.prepare({"reader": 2}, 0, lambda done, total: None)
-        crew.scene.settings = by
-        relay.swapping = True
-        for number in (1, 2):
-            crew.start(f"reader-{number}", "reader")
-        await eventually(lambda: len(of(found, events.Breach)) >= 2)
-        await crew.stop_all()
+        by = settings(tmp_path, tts_url=relay.url, mix="reader=1")
+        found = await told(by, 2, lambda found: len(of(found, events.Breach)) >= 2, relay.swap)
     breaches = of(found, events.Breach)
     assert {(each.user, each.whose) for each in breaches} == {("reader-1", "reader-2"), ("reader-2", "reader-1")}
+
+
+SLOW_BYTES_PER_S = 128_000
+
+
+async def test_a_slow_reader_asks_again_once_it_has_read_all(tmp_path: Path) -> None:
+    """So that its own slowness is neither a gap nor a wait for the service."""
+    async with synthesis() as server:
+        by = settings(tmp_path, tts_url=server.url, mix="slow=1", slow_bytes_per_s=SLOW_BYTES_PER_S)
+        found = await told(by, 1, lambda found: len(of(found, events.Spoken)) >= 2)
+    first, second = of(found, events.Spoken)[:2]
+    assert {(each.outcome, each.proof, each.gaps) for each in (first, second)} == {("complete", "same", 0)}
+    assert second.asked_due - first.asked_due >= len(voiced(first.text)) / SLOW_BYTES_PER_S
+    assert of(found, events.Failed) + of(found, events.Lost) == []
+
+
+TOO_SLOW = Error(code="too_slow", message="bytes are waiting", recoverable=False)
+UNANSWERED = CloseFrame(CloseCode.INTERNAL, "keepalive ping timeout")
+
+
+@pytest.mark.parametrize("how", [TOO_SLOW, UNANSWERED])
+async def test_only_a_slow_reader_is_cut_off_as_promised(tmp_path: Path, how: Error | CloseFrame) -> None:
+    """It comes back; the same end of anybody else's connection is a loss or an error."""
+
+    def ended(found: list[events.Event]) -> bool:
+        return {each.user for each in (*of(found, events.Lost), *of(found, events.Failed))} == {"slow-1", "reader-1"}
+
+    async with synthesis() as server:
+        by = settings(tmp_path, tts_url=server.url, mix="slow=1,reader=1", slow_bytes_per_s=SLOW_BYTES_PER_S)
+        found = await told(by, 2, ended, lambda: setattr(server, "cuts_off", how))
+    promised = {each.user for each in of(found, events.Lost) if each.promised}
+    assert promised == {"slow-1"}
+    unexpected = [*of(found, events.Failed), *(each for each in of(found, events.Lost) if not each.promised)]
+    assert {each.user for each in unexpected} == {"reader-1"}
+    assert {each.outcome for each in of(found, events.Spoken)} == {"cut"}
 
 
 async def test_whoever_barges_in_hears_no_more(tmp_path: Path) -> None:

@@ -177,6 +177,15 @@ def test_a_clean_run_holds() -> None:
     assert all(verdict.found is not None for verdict in found.verdicts)
 
 
+def test_a_slow_reader_that_is_cut_off_as_promised_has_lost_no_connection() -> None:
+    """It is counted by itself, and makes no incident."""
+    cut = Lost(at=START + 100, user="voice-1", service="tts", what="too_slow", promised=True)
+    found = reported([*CLEAN, cut])
+    assert found.holds
+    assert (found.counts.lost_connections, found.counts.cut_off) == (0, 1)
+    assert found.incidents == []
+
+
 def slower(**fields: float | None) -> Callable[[Sequence[Event]], list[Event]]:
     return lambda events: change(events, Heard, lambda each: msgspec.structs.replace(each, **fields), 0.06)
 
