@@ -118,10 +118,10 @@ class Spoken(OfUser, kw_only=True):
 
 
 class Breach(OfUser, kw_only=True):
-    """Words or audio of somebody else's: isolation is broken."""
+    """Words or audio of somebody else's, or audio that is not that of its text: isolation is broken."""
 
     whose: str
-    """The other person."""
+    """The other person; empty where nobody is known to whom it belongs."""
     other_connection_id: str
     what: str
     """What came, and whose it is."""

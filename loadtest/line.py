@@ -223,8 +223,9 @@ class Line(ABC):
         if self._socket is not None:
             self._socket.send(frame)
 
-    def _tell(self, kind: Callable[..., OfUser], **fields: Any) -> None:
-        ready = self._ready
+    def _tell(self, kind: Callable[..., OfUser], *, of: Ready | None = None, **fields: Any) -> None:
+        """Of the present connection, or of the one that began with `of`."""
+        ready = of or self._ready
         record: Any = kind(
             at=self._scene.now(),
             user=self._name,

@@ -292,8 +292,9 @@ class Microphone(Line):
             return False
         self._tell(
             events.Breach,
-            whose=owner.name or "somebody of another worker",
+            whose=owner.name,
             other_connection_id=owner.connection_id,
-            what=f"heard {' '.join(heard)!r}, which {owner.name or 'another'} said; own: {' '.join(spoken)!r}",
+            what=f"heard {' '.join(heard)!r}, which {owner.name or 'one of another worker'} said; "
+            f"own: {' '.join(spoken)!r}",
         )
         return True

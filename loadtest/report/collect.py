@@ -121,8 +121,6 @@ class Person:
     """Services that took them in; empty of who was only refused."""
     checked: dict[Service, int] = field(default_factory=lambda: {"asr": 0, "tts": 0})
     """Answers that came and were compared with what they should be."""
-    other_audio: int = 0
-    """Replies whose audio is not that of their text."""
 
 
 @dataclass
@@ -233,9 +231,7 @@ class Collected:
         rows.words.append(event.words)
         rows.seconds.append(event.seconds)
         rows.outcomes[event.outcome] += 1
-        person = self._person(event.user)
-        person.checked["tts"] += event.proof != "unchecked"
-        person.other_audio += event.proof == "other"
+        self._person(event.user).checked["tts"] += event.proof != "unchecked"
         if event.outcome == "overloaded":
             self.refused["tts"].append(event.at)
 

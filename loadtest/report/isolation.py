@@ -19,15 +19,12 @@ class Isolation(msgspec.Struct, frozen=True):
     clean: list[str]
     """Proven, and on neither side of a breach."""
     breached: list[str]
-    """Who got something of others, whose something went to others, or who got audio of another text than theirs."""
+    """Who got something of others, or audio of another text than theirs, and whose something went to others."""
     not_proven: dict[str, str]
     """Everybody else, with what was checked of theirs: too little."""
     checked_utterances: int
     checked_replies: int
     breaches: int
-    """Answers that were somebody else's, and replies with audio of something else."""
-    other_audio: dict[str, int]
-    """People who got audio that is not that of their text, and how many replies."""
     named: list[Breach]
     """The first of them, in the order in which they were found."""
 
@@ -40,8 +37,7 @@ class Isolation(msgspec.Struct, frozen=True):
 def isolation(run: Collected) -> Isolation:
     """Of all people whom a service took in."""
     people = {user: person for user, person in run.people.items() if person.uses}
-    other_audio = {user: person.other_audio for user, person in run.people.items() if person.other_audio}
-    breached = run.leaked | other_audio.keys()
+    breached = run.leaked & run.people.keys()
     clean, not_proven = [], {}
     for user in sorted(people.keys() - breached, key=_by_number):
         person = people[user]
@@ -56,8 +52,7 @@ def isolation(run: Collected) -> Isolation:
         not_proven=not_proven,
         checked_utterances=sum(person.checked["asr"] for person in run.people.values()),
         checked_replies=sum(person.checked["tts"] for person in run.people.values()),
-        breaches=run.breached + sum(other_audio.values()),
-        other_audio=dict(sorted(other_audio.items(), key=lambda each: _by_number(each[0]))),
+        breaches=run.breached,
         named=run.breaches,
     )
 

@@ -144,15 +144,16 @@ def isolation(report: Report) -> str:
 
 def breaches(report: Report) -> list[tuple[str, ...]]:
     """Who got it, on which connection, whose it was, on which connection, and what."""
-    rows: list[tuple[str, ...]] = [
-        (each.user, each.connection_id, each.whose, each.other_connection_id, f"{SERVICE[each.service]}: {each.what}")
+    return [
+        (
+            each.user,
+            each.connection_id or ABSENT,
+            each.whose or "not known",
+            each.other_connection_id or ABSENT,
+            f"{SERVICE[each.service]}: {each.what}",
+        )
         for each in report.isolation.named
     ]
-    rows += [
-        (user, ABSENT, "not known", ABSENT, f"synthesis: {many} replies whose audio is not that of their text")
-        for user, many in report.isolation.other_audio.items()
-    ]
-    return rows
 
 
 def incident(found: Incident) -> str:

@@ -280,12 +280,15 @@ def spoken(**changes: Any) -> Spoken:
             [
                 Row("TTS", "first audio", 125),
                 Row("TTS", "gap within a reply", 750, "the listener heard a gap"),
-                Row("TTS", "audio of its text", 0, "the audio is not that of its text"),
             ],
         ),
         (
             Breach(**AT, service="asr", whose="voice-2", other_connection_id="c2", what="words"),
             [Row("ASR", "somebody else's", 0, "voice-1 (c1) got what is voice-2's (c2): words")],
+        ),
+        (
+            Breach(**AT, service="tts", whose="", other_connection_id="", what="noise"),
+            [Row("TTS", "somebody else's", 0, "voice-1 (c1) got what is not theirs: noise")],
         ),
         (
             Lag(at=1.0, worker="w", users=1, late_p95=0.25, late_worst=0.5, cpu=0.1),

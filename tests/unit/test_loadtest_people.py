@@ -128,6 +128,18 @@ async def test_audio_of_another_names_both(tmp_path: Path) -> None:
     assert next(each.proof for each in of(found, events.Spoken) if each.user == "reader-1") == "other"
 
 
+async def test_audio_of_nobody_is_a_breach(tmp_path: Path) -> None:
+    """Noise in the place of a reply, on a connection that is named."""
+    async with synthesis() as server:
+        by = settings(tmp_path, tts_url=server.url, mix="reader=1")
+        noise = lambda text: voiced(text)[::-1]  # noqa: E731
+        found = await told(by, 1, lambda found: of(found, events.Breach), lambda: setattr(server, "voiced", noise))
+    first = of(found, events.Breach)[0]
+    assert (first.user, first.whose, first.other_connection_id) == ("reader-1", "", "")
+    assert first.connection_id == of(found, events.Connected)[0].connection_id
+    assert of(found, events.Failed) == []
+
+
 async def test_swapped_replies_name_both(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two connections get each other's messages and audio."""
     monkeypatch.setattr(people, "CLOSES_WITHIN_S", 0.5)  # each waits for the end that the other got

@@ -244,12 +244,12 @@ def test_what_is_broken_fails_its_threshold_and_no_other(name: str) -> None:
     assert report(collected(BROKEN[name](CLEAN)), msgspec.structs.replace(STRICT, **{name: None})).holds
 
 
-def test_audio_of_another_text_breaks_isolation() -> None:
-    """Without a record that names whose it is."""
-    found = reported(spoken(0.001, proof="other")(CLEAN))
+def test_a_breach_of_nobody_known_is_one_persons() -> None:
+    """Of audio that belongs to nobody, or words of another worker's person."""
+    found = reported([*CLEAN, msgspec.structs.replace(breach(START + 100), whose="", other_connection_id="")])
     assert failing(found) == {"breaches"}
-    assert found.isolation.breached == list(found.isolation.other_audio)
-    assert len(found.isolation.breached) == 1
+    assert (found.isolation.breaches, found.isolation.breached) == (1, ["voice-1"])
+    assert "| voice-1 | voice-1-asr | not known | – |" in as_markdown(found)
 
 
 def test_a_refused_reply_is_a_refusal_and_no_error() -> None:
