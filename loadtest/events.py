@@ -73,7 +73,7 @@ class Lost(OfUser, kw_only=True):
     what: str
     """Close code and reason."""
     promised: bool = False
-    """By the protocol, to who reads too slowly: `too_slow`, or no answer to a ping, which lies behind what is unread."""
+    """By the protocol, to a slow reader: `too_slow`, or no answer to a ping, which lies behind what is unread."""
 
 
 class Heard(OfUser, kw_only=True):

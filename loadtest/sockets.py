@@ -66,7 +66,7 @@ async def connect(
 
 @cache
 def trusted() -> ssl.SSLContext:
-    """The certificates that this process trusts, or those of `SSL_CERT_FILE`; reading them takes as long as many frames."""
+    """The usual certificates, or those of `SSL_CERT_FILE`; read once, as that takes as long as many frames."""
     return ssl.create_default_context()
 
 

@@ -286,9 +286,10 @@ async def told(
         if by.arrivals_per_minute:
             crew.arrive(by.arrivals_per_minute, by.turns_per_caller)
         else:
-            for kind, number in ((kind, number) for kind in counts for number in range(counts[kind])):
-                crew.start(f"{kind}-{number + 1}", kind)
-        await eventually(lambda: keeping.done() or until(found), within_s=120)
+            for kind, count in counts.items():
+                for number in range(1, count + 1):
+                    crew.start(f"{kind}-{number}", kind)
+        await eventually(lambda: keeping.done() or until(found), within_s=300)
         await crew.stop_all()
         if keeping.done():
             keeping.result()

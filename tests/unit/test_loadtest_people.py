@@ -58,6 +58,7 @@ async def test_swapped_words_name_both(tmp_path: Path) -> None:
 async def test_a_lost_connection_loses_no_word(tmp_path: Path) -> None:
     """Cut while an utterance is being said: it is told, the person goes on over another, every word is heard."""
     async with recognition() as url, relayed(url) as relay:
+
         def cuts_at_the_first_partial(message: str | bytes) -> bool:
             if '"partial"' in str(message) and len(relay.clients) == 1:
                 relay.cut()

@@ -590,8 +590,39 @@ def test_csv_has_a_row_for_each_measure_and_minute() -> None:
     rows = [line.split(",") for line in run_csv(found).splitlines()]
     assert len({len(row) for row in rows}) == 1
     assert len({(row[0], row[1]) for row in rows[1:] if row[0]}) == 5 * 9
+    told = {(row[1], row[3]): row for row in rows if not row[0]}
+    assert told["reconnects", ""][5] == told["refusals", ""][5] == "0"
+    assert int(told["utterances", ""][5]) == found.counts.utterances
+    assert int(told["connections", "a1f0"][5]) == found.shares[0].connections["a1f0"]
+    assert float(told["server_real_time_factor", "a1f0"][5]) > 0
+    assert 0 < float(told["generator_cpu", "worker-0"][5]) <= float(told["generator_cpu", "worker-0"][9])
     final = next(row for row in rows if row[1] == "asr_final_s" and not row[0] and not row[3])
     assert float(final[7]) == pytest.approx(found.measure("asr_final_s").all.p95)
+
+
+def test_what_the_server_told_of_itself_is_beside_what_people_met() -> None:
+    """In the page, in Markdown and in JSON: mean and most of each replica, and of the machine."""
+    found = reported(CLEAN)
+    mine = next(each for each in found.server if each.instance == "a1f0")
+    assert {"cpu", "memory_bytes", "queue", "queue_wait_s", "real_time_factor"} <= mine.mean.keys() == mine.most.keys()
+    cpu = [
+        event.values["process_cpu_seconds_total"]
+        for event in CLEAN
+        if isinstance(event, Replica) and event.instance == "a1f0"
+    ]
+    assert mine.mean["cpu"] == pytest.approx((cpu[-1] - cpu[0]) / 300, rel=0.01)
+    for text in (page(found), as_markdown(found)):
+        for what in ("CPU in cores", "jobs in the queue", "engine time for a second of audio", "this machine"):
+            assert what in text
+    assert json.loads(as_json(found))["server"][0]["instance"] == "a1f0"
+
+
+def test_markdown_has_the_first_errors() -> None:
+    """With the connection of each, and how many more there are."""
+    text = as_markdown(reported([*CLEAN, *(failed(START + 9, f"error {number}") for number in range(30))]))
+    assert "The first 20 of 30." in text
+    assert "| voice-1 | recognition | voice-1-asr | error 19 |" in text
+    assert "error 20" not in text
 
 
 # Capacity

@@ -21,6 +21,7 @@ pytestmark = pytest.mark.unit
 
 KEY = "chorus_a-key-that-nobody-else-has"
 HERE = "127.0.0.1"
+OPENSSL = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=here"]
 
 
 def both_connected(found: list[events.Event]) -> bool:
@@ -40,9 +41,7 @@ async def test_the_key_opens_a_stack_that_wants_one_and_is_told_nowhere(
     assert KEY not in written
 
 
-async def test_without_the_key_it_is_said_what_is_missing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_without_the_key_it_is_said_what_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Before the run where replies are to be rendered, as a failed connection where not."""
     monkeypatch.delenv(KEY_VARIABLE, raising=False)
     async with recognition(key=KEY) as asr, synthesis(key=KEY) as tts:
@@ -58,8 +57,7 @@ def certificate(tmp_path: Path) -> Iterator[Path]:
     """One that this address signed for itself, its private key beside it; what a test trusts the next does not."""
     made = tmp_path / "cert.pem"
     subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=here"]
-        + ["-addext", f"subjectAltName=IP:{HERE}", "-out", made, "-keyout", made.with_suffix(".key")],
+        [*OPENSSL, "-addext", f"subjectAltName=IP:{HERE}", "-out", made, "-keyout", made.with_suffix(".key")],
         check=True,
         capture_output=True,
     )
