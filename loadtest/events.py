@@ -104,7 +104,7 @@ class Spoken(OfUser, kw_only=True):
     outcome: Literal["complete", "cancelled", "cut", "overloaded"]
     """`cancelled` by the person (barge-in), `cut` by a lost connection, `overloaded`: the service took no more."""
     first_audio_s: float | None
-    """From asking to the first audio; None: none came."""
+    """From `asked_due` to the first audio; None: none came."""
     seconds: float
     """Audio that came."""
     gaps: int
@@ -136,7 +136,7 @@ class Lag(Record, kw_only=True):
     """Frames sent after they were due."""
     late_worst: float
     cpu: float
-    """Share of one core that the worker's processes took."""
+    """Share of one core that the crew's process took, and the Locust worker's beside it, where there is one."""
 
 
 class Population(Record, kw_only=True):

@@ -15,8 +15,8 @@ from loadtest.report.measures import Summary
 from loadtest.report.report import Report
 
 CSV_HEAD = ("minute", "measure", "service", "instance", "count", "value", "p50", "p95", "p99", "worst")
-"""`minute` is empty for the whole run, `instance` for all; latencies are in seconds, `inf` never came. `value` is the mean
-and `worst` the most of what a replica or a load generator tells of itself."""
+"""`minute` is empty for the whole run, `instance` for all; latencies are in seconds, `inf` never came. Of what replicas
+and load generators tell of themselves, `value` is the mean and `worst` the most."""
 MOST_ERRORS = 20
 """Those that Markdown shows; the page has more, the records have all."""
 
@@ -95,11 +95,9 @@ def as_csv(report: Report) -> str:
     out = io.StringIO()
     rows = csv.writer(out, lineterminator="\n")
     rows.writerow(CSV_HEAD)
-    for each in report.measures:
-        rows.writerow(("", each.name, each.service, "", *_numbers(each.all)))
-        rows.writerows(
-            ("", each.name, each.service, *(name, *_numbers(found))) for name, found in each.by_instance.items()
-        )
+    for measure in report.measures:
+        for instance, found in {"": measure.all, **measure.by_instance}.items():
+            rows.writerow(("", measure.name, measure.service, instance, *_numbers(found)))
     for verdict in report.verdicts:
         rows.writerow(("", f"threshold_{verdict.name}", "", "", "", _number(verdict.found), "", "", "", ""))
     for name, service, number in _counts(report):
@@ -107,16 +105,14 @@ def as_csv(report: Report) -> str:
     for share in report.shares:
         for instance, many in share.connections.items():
             rows.writerow(("", "connections", share.service, instance, "", many, "", "", "", ""))
-    for told_by in report.server:
-        for name, mean in told_by.mean.items():
-            most = _number(told_by.most[name])
-            rows.writerow(
-                ("", f"server_{name}", told_by.service, told_by.instance, "", _number(mean), "", "", "", most)
-            )
+    for replica in report.server:
+        of = replica.service, replica.instance, ""
+        for name, mean in replica.mean.items():
+            rows.writerow(("", f"server_{name}", *of, _number(mean), "", "", "", _number(replica.most[name])))
     for worker in report.generators:
-        cpu, late = (worker.cpu_mean, "", worker.cpu_most), ("", worker.late_p95, worker.late_worst)
-        for name, (mean, p95, worst) in (("generator_cpu", cpu), ("generator_late_s", late)):
-            rows.writerow(("", name, "", worker.worker, "", mean, "", p95, "", worst))
+        of = "", worker.worker, ""
+        rows.writerow(("", "generator_cpu", *of, _number(worker.cpu_mean), "", "", "", _number(worker.cpu_most)))
+        rows.writerow(("", "generator_late_s", *of, "", "", _number(worker.late_p95), "", _number(worker.late_worst)))
     for minute in report.minutes:
         for name, service, found in (
             ("asr_final_s", "asr", minute.asr_final_s),

@@ -423,6 +423,21 @@ def test_records_become_rows_and_go_to_the_master_in_batches() -> None:
     assert [decode(line) for lines in batches for line in lines] == events
 
 
+def test_the_generators_processor_time_is_its_crews_and_its_own() -> None:
+    bench = Bench()
+    crew = bench.prepare()
+    lag = Lag(at=1.0, worker="w", users=1, late_p95=0.001, late_worst=0.002, cpu=0.1)
+    crew.on_event(lag)
+    end = time.process_time() + 0.05
+    while time.process_time() < end:
+        pass
+    crew.on_event(lag)
+    bench.worker.flush()
+    told = [decode(line) for told in bench.told if told["what"] == "records" for line in told["lines"]]
+    assert all(isinstance(each, Lag) for each in told)
+    assert [each.cpu > 0.1 for each in told if isinstance(each, Lag)] == [True, True]
+
+
 def test_what_the_master_does_not_take_waits_for_it() -> None:
     bench = Bench()
     crew = bench.prepare()
