@@ -125,6 +125,8 @@ class Breach(OfUser, kw_only=True):
     other_connection_id: str
     what: str
     """What came, and whose it is."""
+    heard: str = ""
+    """Of recognition: the words that came, normalised. By them the report finds a person of another load generator."""
 
 
 class Lag(Record, kw_only=True):

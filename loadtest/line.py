@@ -154,8 +154,9 @@ class Line(ABC):
                     self._on_end(code, reason)
 
             socket = await sockets.connect(url, self._receive, on_end, within, bytes_per_s=self._bytes_per_s)
-            async with asyncio.timeout(within):
-                await asyncio.wait((greeted, ended), return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait((greeted, ended), timeout=within, return_when=asyncio.FIRST_COMPLETED)
+            if not greeted.done() and not ended.done():
+                raise TimeoutError(f"no greeting after {within:g} s")
             if not greeted.done() and ended.done():
                 raise ended.result() or ConnectionLost(1000, "closed before it began")
         except BaseException as error:

@@ -294,6 +294,7 @@ class Microphone(Line):
             events.Breach,
             whose=owner.name,
             other_connection_id=owner.connection_id,
+            heard=" ".join(heard),
             what=f"heard {' '.join(heard)!r}, which {owner.name or 'one of another worker'} said; "
             f"own: {' '.join(spoken)!r}",
         )

@@ -8,6 +8,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from websockets.asyncio.server import ServerConnection
 
 from chorus.wire.common import CloseCode, Error
 from loadtest import events, people
@@ -16,7 +17,7 @@ from loadtest.crew_process import CrewFailed, CrewProcess
 from serving.outbox import CloseFrame
 from tests.conftest import eventually
 from tests.unit.loadtest_stack import of, recognition, relayed, settings, synthesis, told, voiced
-from tests.unit.scripted import refusing
+from tests.unit.scripted import Server, refusing, serving
 
 pytestmark = pytest.mark.unit
 
@@ -92,6 +93,18 @@ async def test_a_full_service_is_no_failure(tmp_path: Path) -> None:
         found = await told(by, 1, lambda found: of(found, events.Refused))
     assert [(each.status, each.retry_after) for each in of(found, events.Refused)] == [(503, 1.0)]
     assert of(found, events.Failed) == []
+
+
+async def test_a_service_that_does_not_greet_is_told(tmp_path: Path) -> None:
+    """As a connection that failed, and the person tries again."""
+
+    async def silence(server: Server, socket: ServerConnection) -> None:
+        await socket.wait_closed()
+
+    async with serving(silence) as server:
+        by = settings(tmp_path, asr_url=server.url, mix="idle=1", connect_within_s=0.1)
+        found = await told(by, 1, lambda found: len(of(found, events.Failed)) >= 2)
+    assert of(found, events.Failed)[0].what == "no connection: no greeting after 0.1 s"
 
 
 async def test_replies_are_compared(tmp_path: Path) -> None:

@@ -252,6 +252,25 @@ def test_a_breach_of_nobody_known_is_one_persons() -> None:
     assert "| voice-1 | voice-1-asr | not known | – |" in as_markdown(found)
 
 
+def test_a_person_of_another_load_generator_is_found_by_its_words_or_its_name() -> None:
+    """With its connection, from the records of both: each generator knows its own people alone."""
+    mine = next(event for event in CLEAN if isinstance(event, Heard) and event.user == "voice-8")
+    said = msgspec.structs.replace(mine, spoken="bring me the green book", heard="")
+    events = [said if event is mine else event for event in CLEAN]
+    words = msgspec.structs.replace(
+        breach(mine.at + 1), whose="", other_connection_id="", heard="bring me a green book"
+    )
+    audio = msgspec.structs.replace(breach(mine.at + 1), service="tts", whose="voice-8", other_connection_id="")
+    found = reported([*events, words, audio]).isolation
+    assert [(each.whose, each.other_connection_id) for each in found.named] == [
+        ("voice-8", "voice-8-asr"),
+        ("voice-8", "voice-8-tts"),
+    ]
+    assert found.breached == ["voice-1", "voice-8"]
+    nobody = msgspec.structs.replace(words, heard="something that no one here has said")
+    assert reported([*events, nobody]).isolation.named[0].whose == ""
+
+
 def test_a_refused_reply_is_a_refusal_and_no_error() -> None:
     """`overloaded` within a stream."""
     found = reported(spoken(0.001, outcome="overloaded", first_audio_s=None)(CLEAN))
