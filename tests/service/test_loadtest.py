@@ -14,7 +14,7 @@ from loadtest import events, people
 from loadtest.events import encode
 from loadtest.report.__main__ import main
 from loadtest.settings import LoadSettings
-from tests.unit.loadtest_stack import of, relayed, told
+from tests.unit.loadtest_stack import at_once, of, relayed, told
 
 pytestmark = pytest.mark.model
 
@@ -59,7 +59,7 @@ def everybody_twice(*who: tuple[str, type[events.Event]]) -> Any:
 
 async def test_people_are_understood_and_hear_their_own(stack: dict[str, str], tmp_path: Path) -> None:
     """A conversation, captions and a reader: few word errors, each proven to have got only what is theirs."""
-    by = settings(tmp_path, stack, mix="voice=1,caption=1,reader=1", turn_every_s=12, utterance_s=3)
+    by = settings(tmp_path, stack, mix="voice=1,caption=1,reader=1", turn_every_s=12, utterance_s=3, seed=at_once(12))
     heard, spoken = events.Heard, events.Spoken
     who = [("voice-1", heard), ("voice-1", spoken), ("caption-1", heard), ("reader-1", spoken)]
     found = await told(by, 3, everybody_twice(*who))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import random
 import tempfile
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -259,6 +260,11 @@ def settings(tmp_path: Path, **changes: Any) -> LoadSettings:
     speech = recordings(tmp_path / "speech", TEXTS)
     given = {"asr_url": NOWHERE, "tts_url": NOWHERE, "texts": 2, "hang_up_share": 0, "barge_in_share": 0}
     return LoadSettings(speech=speech, references=tmp_path / "references", utterance_s=1, **given | changes)
+
+
+def at_once(every_s: float) -> int:
+    """A seed with which the first voice user's first turn comes at once."""
+    return next(seed for seed in range(9999) if random.Random(f"person {seed} voice-1").uniform(0, every_s) < 0.05)
 
 
 def of(found: list[events.Event], kind: type[Any]) -> list[Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import random
 from itertools import pairwise
 from pathlib import Path
 
@@ -16,14 +15,12 @@ from loadtest.crew import Crew
 from loadtest.crew_process import CrewFailed, CrewProcess
 from serving.outbox import CloseFrame
 from tests.conftest import eventually
-from tests.unit.loadtest_stack import of, recognition, relayed, settings, synthesis, told, voiced
+from tests.unit.loadtest_stack import at_once, of, recognition, relayed, settings, synthesis, told, voiced
 from tests.unit.scripted import Server, refusing, serving
 
 pytestmark = pytest.mark.unit
 
 EVERY_S = 5.0
-AT_ONCE = next(seed for seed in range(1000) if random.Random(f"person {seed} voice-1").uniform(0, EVERY_S) < 0.05)
-"""A seed with which the first voice user's first turn comes at once."""
 
 
 async def test_what_is_said_is_heard(tmp_path: Path) -> None:
@@ -164,7 +161,8 @@ async def test_swapped_replies_name_both(tmp_path: Path, monkeypatch: pytest.Mon
     assert {(each.user, each.whose) for each in breaches} == {("reader-1", "reader-2"), ("reader-2", "reader-1")}
 
 
-SLOW_BYTES_PER_S = 128_000
+SLOW_BYTES_PER_S = 32_000
+"""Half a paragraph takes longer than the longest pause."""
 
 
 async def test_a_slow_reader_asks_again_once_it_has_read_all(tmp_path: Path) -> None:
@@ -190,7 +188,7 @@ async def test_only_a_slow_reader_is_cut_off_as_promised(tmp_path: Path, how: Er
         return {each.user for each in (*of(found, events.Lost), *of(found, events.Failed))} == {"slow-1", "reader-1"}
 
     async with synthesis() as server:
-        by = settings(tmp_path, tts_url=server.url, mix="slow=1,reader=1", slow_bytes_per_s=SLOW_BYTES_PER_S)
+        by = settings(tmp_path, tts_url=server.url, mix="slow=1,reader=1", slow_bytes_per_s=4 * SLOW_BYTES_PER_S)
         found = await told(by, 2, ended, lambda: setattr(server, "cuts_off", how))
     promised = {each.user for each in of(found, events.Lost) if each.promised}
     assert promised == {"slow-1"}
@@ -203,7 +201,9 @@ async def test_whoever_barges_in_hears_no_more(tmp_path: Path) -> None:
     """Cancelled after the first audio: what came is a beginning of the reference, and nothing follows."""
     async with recognition() as asr, synthesis() as tts:
         tts.pause_s = 1.0
-        by = settings(tmp_path, asr_url=asr, tts_url=tts.url, turn_every_s=EVERY_S, barge_in_share=1, seed=AT_ONCE)
+        by = settings(
+            tmp_path, asr_url=asr, tts_url=tts.url, turn_every_s=EVERY_S, barge_in_share=1, seed=at_once(EVERY_S)
+        )
         found = await told(by, 1, lambda found: of(found, events.Spoken))
     spoken = of(found, events.Spoken)
     assert {(each.outcome, each.proof) for each in spoken} == {("cancelled", "same")}
@@ -215,7 +215,9 @@ async def test_audio_after_cancelled_is_told(tmp_path: Path) -> None:
     """The service speaks on."""
     async with recognition() as asr, synthesis() as tts:
         tts.pause_s, tts.deaf = 1.0, True
-        by = settings(tmp_path, asr_url=asr, tts_url=tts.url, turn_every_s=EVERY_S, barge_in_share=1, seed=AT_ONCE)
+        by = settings(
+            tmp_path, asr_url=asr, tts_url=tts.url, turn_every_s=EVERY_S, barge_in_share=1, seed=at_once(EVERY_S)
+        )
         found = await told(by, 1, lambda found: of(found, events.Failed))
     assert any("outside a sentence" in each.what for each in of(found, events.Failed))
 
@@ -223,7 +225,9 @@ async def test_audio_after_cancelled_is_told(tmp_path: Path) -> None:
 async def test_who_hangs_up_comes_back(tmp_path: Path) -> None:
     """Without a word, and nothing is counted against the service."""
     async with recognition() as asr, synthesis() as tts:
-        by = settings(tmp_path, asr_url=asr, tts_url=tts.url, turn_every_s=EVERY_S, hang_up_share=1, seed=AT_ONCE)
+        by = settings(
+            tmp_path, asr_url=asr, tts_url=tts.url, turn_every_s=EVERY_S, hang_up_share=1, seed=at_once(EVERY_S)
+        )
         found = await told(by, 1, lambda found: len([each for each in of(found, events.Connected) if each.again]) >= 2)
     assert {each.service for each in of(found, events.Connected) if each.again} == {"asr", "tts"}
     assert of(found, events.Lost) + of(found, events.Failed) == []
