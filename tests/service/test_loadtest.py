@@ -21,7 +21,7 @@ pytestmark = pytest.mark.model
 LIMITS = "cpu proven=1 word_error_rate=0.3 asr_final_p95_s=off tts_first_audio_p95_s=off replies_without_gap=off"
 """What does not depend on how fast this machine is."""
 ANY_GENERATOR = "generator_late_p95_s=60"
-OTHER = {"voice-1": "voice-2", "voice-2": "voice-1"}
+OTHER = {"caption-1": "caption-2", "caption-2": "caption-1", "reader-1": "reader-2", "reader-2": "reader-1"}
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +70,7 @@ async def test_people_are_understood_and_hear_their_own(stack: dict[str, str], t
 
 async def test_sentences_of_the_stack_itself_are_understood(stack: dict[str, str], tmp_path: Path) -> None:
     """Everybody says what only it says, in the voice and at the speed in which it was prepared."""
-    by = settings(tmp_path, stack, mix="caption=1", speech_from="synthesis")
+    by = settings(tmp_path, stack, mix="caption=1", speech_from="synthesis", utterance_s=3)
     found = await told(by, 2, everybody_twice(("caption-1", events.Heard), ("caption-2", events.Heard)))
     status, told_of = reported(found, tmp_path)
     assert status == 0, told_of
@@ -86,7 +86,7 @@ async def test_swapped_connections_fail_the_run_and_are_named(
     """Two recognition streams get each other's words, two synthesis streams each other's audio."""
     monkeypatch.setattr(people, "CLOSES_WITHIN_S", 1.0)  # who gets the other's end may not get its own
     async with relayed(stack["asr_url"]) as asr, relayed(stack["tts_url"]) as tts:
-        changes = {"turn_every_s": 8, "speech_from": "synthesis", "sentences": 1}
+        changes = {"mix": "caption=1,reader=1", "speech_from": "synthesis", "sentences": 1, "utterance_s": 3}
         by = settings(tmp_path, {"asr_url": asr.url, "tts_url": tts.url}, **changes)
 
         def swap() -> None:
@@ -94,9 +94,9 @@ async def test_swapped_connections_fail_the_run_and_are_named(
             tts.swap()
 
         def caught(found: list[events.Event]) -> bool:
-            return len({(each.user, each.service) for each in of(found, events.Breach)}) == 4
+            return {each.user for each in of(found, events.Breach)} == set(OTHER)
 
-        found = await told(by, 2, caught, swap)
+        found = await told(by, 4, caught, swap)
     status, told_of = reported(found, tmp_path)
     assert status == 1, told_of
     ids = {(each.user, each.service): each.connection_id for each in of(found, events.Connected)}
