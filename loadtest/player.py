@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -32,6 +33,8 @@ class Reply:
     text: str
     due: float
     """When it was to be asked for."""
+    asked: float
+    """When it was: later than `due` where the one before took too long."""
     request_id: str
     first: asyncio.Future[bool]
     """Done with the first audio (True), or when it is known that there will be none."""
@@ -83,7 +86,8 @@ class Player(Line):
         """Ask for a text now; without a connection, as soon as there is one."""
         self._asked += 1
         loop = asyncio.get_running_loop()
-        reply = Reply(text, due, f"{self._name}.{self._asked}", loop.create_future(), loop.create_future())
+        request_id = f"{self._name}.{self._asked}"
+        reply = Reply(text, due, time.monotonic(), request_id, loop.create_future(), loop.create_future())
         self._replies[reply.request_id] = reply
         self._request(reply)
         return reply
@@ -110,7 +114,7 @@ class Player(Line):
         super().look(now)
         for reply in list(self._replies.values()):
             # A slow reader's reply takes as long as it reads.
-            if self._bytes_per_s is None and now > reply.due + self._scene.settings.reply_within_s:
+            if self._bytes_per_s is None and now > reply.asked + self._scene.settings.reply_within_s:
                 self.fail(f"{reply.text!r} was not complete after {self._scene.settings.reply_within_s:g} s")
                 self.cancel(reply)
                 self._over(reply, "cut")

@@ -108,7 +108,7 @@ class LoadSettings(BaseSettings):
     final_within_s: float = Field(default=30.0, gt=0)
     """An utterance without its final so long after its end is lost."""
     reply_within_s: float = Field(default=60.0, gt=0)
-    """A reply that is not complete so long after the moment to ask for it has failed."""
+    """A reply that is not complete so long after it was asked for has failed."""
 
     def environment(self) -> dict[str, str]:
         """What makes these settings again, in a process that reads its environment."""

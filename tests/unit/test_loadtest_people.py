@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-from itertools import pairwise
+import random
+import time
+from itertools import islice, pairwise
 from pathlib import Path
 
 import pytest
 from websockets.asyncio.server import ServerConnection
 
+from chorus.wire.asr import Final
 from chorus.wire.common import CloseCode, Error
 from loadtest import events, people
 from loadtest.crew import Crew
 from loadtest.crew_process import CrewFailed, CrewProcess
+from loadtest.metronome import FRAME_S
+from loadtest.microphone import Microphone
+from loadtest.people import texts_of
+from loadtest.player import Player
 from serving.outbox import CloseFrame
 from tests.conftest import eventually
 from tests.unit.loadtest_stack import at_once, of, recognition, relayed, settings, synthesis, told, voiced
@@ -83,6 +90,37 @@ async def test_an_utterance_without_its_final_is_lost(tmp_path: Path) -> None:
     assert any("no final" in each.what for each in of(found, events.Failed))
 
 
+async def test_words_that_come_late_are_still_ones_own(tmp_path: Path) -> None:
+    """The final of an utterance that was lost twenty utterances ago is no breach, and nothing that nobody said."""
+    by, found = settings(tmp_path), list[events.Event]()
+    crew = Crew(by, found.append)
+    await crew.prepare({"caption": 1}, 0, lambda done, total: None)
+    assert crew.scene.library is not None
+    speaker = Microphone(crew.scene, "caption-1", random.Random(0))
+    speaker._begin()
+    speaker.opened.set()
+    said = [speaker.say(each, 0.0) for each in islice(crew.scene.library.utterances(0, 1), 20)]
+    for number in range(20 * 130):
+        speaker._tick(number * FRAME_S)
+    speaker.look(1e9)
+    assert [each.final_s for each in of(found, events.Heard)] == [None] * 20
+    first = said[0]
+    assert first is not None
+    text = " ".join(first.utterance.words)
+    late = Final(
+        utterance=1,
+        text=text,
+        start_time=first.speech_start,
+        end_time=first.speech_end,
+        confidence=1,
+        language="en",
+        latency_ms=1,
+        from_finalize=False,
+    )
+    speaker._on_final(1e9, late)
+    assert of(found, events.Breach) + of(found, events.Failed) == []
+
+
 async def test_a_full_service_is_no_failure(tmp_path: Path) -> None:
     """A refusal is told as one; nobody else's words are missed for it."""
     async with refusing(503, b"{}", Retry_After="1") as url:
@@ -118,6 +156,27 @@ async def test_replies_are_compared(tmp_path: Path) -> None:
         assert (each.outcome, each.proof, each.gaps) == ("complete", "same", 0)
         assert each.seconds == pytest.approx(len(voiced(each.text)) / 2 / 16000)
     assert of(found, events.Failed) == []
+
+
+async def test_a_reader_that_is_far_behind_waits_for_each_reply(tmp_path: Path) -> None:
+    """The time that a reply may take counts from its asking: what was due long ago is not given up at once."""
+    async with synthesis() as server:
+        server.pause_s = 0.4
+        by, found = settings(tmp_path, tts_url=server.url, mix="reader=1", reply_within_s=5), list[events.Event]()
+        crew = Crew(by, found.append)
+        await crew.prepare({"reader": 1}, 0, lambda done, total: None)
+        player = Player(crew.scene, "reader-1", random.Random(0), ("reader", 0))
+        living = asyncio.create_task(player.run())
+        await player.opened.wait()
+        reply = player.ask(texts_of("reader", 0, by)[0], time.monotonic() - 60)
+        player.look(time.monotonic())
+        await reply.over
+        await player.judged()
+        living.cancel()
+        await asyncio.gather(living, return_exceptions=True)
+    (spoken,) = of(found, events.Spoken)
+    assert (spoken.outcome, of(found, events.Failed)) == ("complete", [])
+    assert spoken.first_audio_s >= 60
 
 
 async def test_audio_of_another_names_both(tmp_path: Path) -> None:
