@@ -547,7 +547,7 @@ class Locust:
             "PYTHONPATH": f"{ROOT}:{ROOT / 'client'}",
             "LOADTEST_RUNS": str(runs),
             "LOADTEST_REPLICAS": "none",
-            "LOADTEST_MINUTES": "0.03",
+            "LOADTEST_MINUTES": "0.06",
             "LOADTEST_USERS": "10",
             "LOADTEST_MIX": EVERYBODY,
             **settings,
@@ -660,7 +660,7 @@ def test_the_web_ui_starts_a_run_shows_its_rows_and_offers_its_report(tmp_path: 
         assert EVERYBODY in form["extra_options"]["mix"]["choices"]
         assert b"There is none yet" in answer_of(f"{url}/reports")
 
-        asked = {"user_count": 4, "spawn_rate": 10, "host": form["host"], "run_time": "2s", "shape": "burst", "peak": 3}
+        asked = {"user_count": 4, "spawn_rate": 10, "host": form["host"], "run_time": "4s", "shape": "burst", "peak": 3}
         refused = json.loads(answer_of(f"{url}/swarm", asked))
         assert not refused["success"]
         assert refused["message"] == "a burst from 4 to 3 users: the peak must be above"
