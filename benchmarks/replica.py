@@ -32,7 +32,7 @@ class Replica:
         self._port, self._admin_port = free_ports(2)
         own = {"host": "127.0.0.1", "port": self._port, "admin_port": self._admin_port, **settings}
         self._environment = {f"{prefix}_{name.upper()}": str(value) for name, value in own.items()}
-        self._log = tempfile.TemporaryFile("w+")  # noqa: SIM115  deleted with this object
+        self._log = tempfile.TemporaryFile("w+")  # noqa: SIM115  deleted when it is closed
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -96,3 +96,4 @@ class Replica:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+        self._log.close()

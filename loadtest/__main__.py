@@ -50,7 +50,8 @@ class Tally:
                 self.complaints.append(f"{event.user}, {event.service} {event.connection_id}: {event.what}")
             case events.Breach():
                 self.complaints.append(
-                    f"{event.user} ({event.connection_id}) got from {event.whose} ({event.other_connection_id}): "
+                    f"{event.user} ({event.connection_id}) got from {event.whose or 'nobody known'} "
+                    f"({event.other_connection_id}): "
                     f"{event.what}"
                 )
             case events.Heard(final_s=None):

@@ -187,7 +187,7 @@ class Crew:
         """What a person says with `speech_from=synthesis`, and in which manner."""
         settings = self.settings
         speed = round(random.Random(f"speed {settings.seed} {kind} {number}").uniform(*SPEEDS), 2)
-        texts = sentences(kind, number, settings.seed, settings.sentences)
+        texts = sentences(kind, number, settings.seed, settings.sentences, settings.utterance_s)
         return [Wanted((kind, number), text, speed, SAMPLE_RATE) for text in texts]
 
     def _spoken(self, wanted: Wanted) -> Utterance:

@@ -68,10 +68,12 @@ class Failed(OfUser, kw_only=True):
 
 
 class Lost(OfUser, kw_only=True):
-    """A connection ended that neither side had closed; the person connects again by itself."""
+    """A connection ended before its stream was over; the person connects again by itself."""
 
     what: str
     """Close code and reason."""
+    promised: bool = False
+    """By the protocol, to a slow reader: `too_slow`, or no answer to a ping, which lies behind what is unread."""
 
 
 class Heard(OfUser, kw_only=True):
@@ -102,7 +104,7 @@ class Spoken(OfUser, kw_only=True):
     outcome: Literal["complete", "cancelled", "cut", "overloaded"]
     """`cancelled` by the person (barge-in), `cut` by a lost connection, `overloaded`: the service took no more."""
     first_audio_s: float | None
-    """From asking to the first audio; None: none came."""
+    """From `asked_due` to the first audio; None: none came."""
     seconds: float
     """Audio that came."""
     gaps: int
@@ -116,13 +118,15 @@ class Spoken(OfUser, kw_only=True):
 
 
 class Breach(OfUser, kw_only=True):
-    """Words or audio of somebody else's: isolation is broken."""
+    """Words or audio of somebody else's, or audio that is not that of its text: isolation is broken."""
 
     whose: str
-    """The other person."""
+    """The other person; empty where nobody is known to whom it belongs."""
     other_connection_id: str
     what: str
     """What came, and whose it is."""
+    heard: str = ""
+    """Of recognition: the words that came, normalised. By them the report finds a person of another load generator."""
 
 
 class Lag(Record, kw_only=True):
@@ -134,7 +138,7 @@ class Lag(Record, kw_only=True):
     """Frames sent after they were due."""
     late_worst: float
     cpu: float
-    """Share of one core that the worker's processes took."""
+    """Share of one core that the crew's process took, and the Locust worker's beside it, where there is one."""
 
 
 class Population(Record, kw_only=True):

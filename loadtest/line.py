@@ -25,6 +25,8 @@ FIRST_DELAY_S = 0.25
 LONGEST_DELAY_S = 8.0
 SILENT_S = 35.0
 """The server pings every 10 s, and nginx ends a dead stream after 25 s: one that is silent for longer is cut."""
+PING_TIMEOUT = "ping timeout"
+"""Within the reason of a close by a server that was not answered."""
 MOST_UNSENT = 4 * 1024 * 1024
 """Bytes that a server may leave unread: two minutes of speech. Beyond it the connection is given up."""
 CLOSES_WITHIN_S = 15.0
@@ -152,8 +154,9 @@ class Line(ABC):
                     self._on_end(code, reason)
 
             socket = await sockets.connect(url, self._receive, on_end, within, bytes_per_s=self._bytes_per_s)
-            async with asyncio.timeout(within):
-                await asyncio.wait((greeted, ended), return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait((greeted, ended), timeout=within, return_when=asyncio.FIRST_COMPLETED)
+            if not greeted.done() and not ended.done():
+                raise TimeoutError(f"no greeting after {within:g} s")
             if not greeted.done() and ended.done():
                 raise ended.result() or ConnectionLost(1000, "closed before it began")
         except BaseException as error:
@@ -194,13 +197,21 @@ class Line(ABC):
         failure = await self._ended
         if failure is None or self._hung_up:
             return None
-        if isinstance(failure, ConnectionLost):
+        if self._promised(failure):
+            self._tell(events.Lost, what=str(failure), promised=True)
+        elif isinstance(failure, ConnectionLost):
             self._tell(events.Lost, what=str(failure))
-        elif isinstance(failure, StreamError) and failure.code == "too_slow" and self._bytes_per_s is not None:
-            self._tell(events.Lost, what=str(failure))  # as promised to a slow reader
         elif isinstance(failure, StreamError):
             self.fail(str(failure))
         return failure
+
+    def _promised(self, failure: ChorusError) -> bool:
+        """Whether the protocol promises that end to a slow reader, and this is one."""
+        if self._bytes_per_s is None:
+            return False
+        if isinstance(failure, ConnectionLost):
+            return failure.close_code == CloseCode.INTERNAL and PING_TIMEOUT in failure.reason
+        return isinstance(failure, StreamError) and failure.code == "too_slow"
 
     def _drop(self) -> None:
         """Leave the connection, if there is one."""
@@ -213,8 +224,9 @@ class Line(ABC):
         if self._socket is not None:
             self._socket.send(frame)
 
-    def _tell(self, kind: Callable[..., OfUser], **fields: Any) -> None:
-        ready = self._ready
+    def _tell(self, kind: Callable[..., OfUser], *, of: Ready | None = None, **fields: Any) -> None:
+        """Of the present connection, or of the one that began with `of`."""
+        ready = of or self._ready
         record: Any = kind(
             at=self._scene.now(),
             user=self._name,

@@ -28,8 +28,9 @@ from loadtest.utterances import SILENCE, Utterance
 
 PAUSE_FRAMES = 60
 """Silence between two utterances, at least: a final's time tells which of them it is of."""
-REMEMBERED = 8
-"""Utterances that are over, by whose time a late final is still known."""
+REMEMBERED = 128
+"""Newest utterances, by whose time a final is known, however late: a stream is given up (`line.MOST_UNSENT`) before it
+is so far behind. What was forgotten would be taken for somebody else's words."""
 AHEAD_BYTES = 256 * 1024
 """Of audio that is sent again, so much is written at once; the rest waits until that was taken."""
 
@@ -244,7 +245,9 @@ class Microphone(Line):
         saying = self._told_of(final)
         if saying is None or (saying.final.done() and final.start_time > saying.speech_end):
             self._on_loose(final)
-        elif not saying.final.done():
+        elif saying.final.done():  # it was lost, or has more words than were waited for
+            self._tell_breach(saying.utterance.words, normalised(final.text).split())
+        else:
             saying.finals.append(final)
             if final.end_time >= saying.speech_end - COVERS_S:
                 self._over(saying, at)
@@ -292,8 +295,10 @@ class Microphone(Line):
             return False
         self._tell(
             events.Breach,
-            whose=owner.name or "somebody of another worker",
+            whose=owner.name,
             other_connection_id=owner.connection_id,
-            what=f"heard {' '.join(heard)!r}, which {owner.name or 'another'} said; own: {' '.join(spoken)!r}",
+            heard=" ".join(heard),
+            what=f"heard {' '.join(heard)!r}, which {owner.name or 'one of another worker'} said; "
+            f"own: {' '.join(spoken)!r}",
         )
         return True

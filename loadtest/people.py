@@ -215,7 +215,8 @@ async def _reader(person: Person) -> None:
         await asyncio.wait((reply.over,))
         due += reply.seconds
         if person.kind == "slow":
-            due = time.monotonic()
+            # It asks for more once it has read all: its own slowness is no wait for the service.
+            due = max(time.monotonic(), person.player.reads_on_at)
         if person.turns is not None and turn >= person.turns:
             await _until(due)
             return

@@ -93,7 +93,7 @@ class References:
         if known:
             # Another loudness, model file or version would make every kept rendering wrong: one is made again.
             probe = random.choice(known)
-            async with self._stream() as stream, asyncio.timeout(RENDERED_WITHIN_S):
+            async with self._stream() as stream:
                 again = await _render(stream, probe)
             if not same(again, paths[probe].read_bytes()):
                 missing = everything
@@ -105,8 +105,7 @@ class References:
             nonlocal done
             async with self._stream() as stream:
                 for each in waiting:  # all workers take from one iterator
-                    async with asyncio.timeout(RENDERED_WITHIN_S):
-                        _write(paths[each], await _render(stream, each))
+                    _write(paths[each], await _render(stream, each))
                     done += 1
                     on_progress(done, len(everything))
 
@@ -174,6 +173,14 @@ def _first(failures: BaseExceptionGroup[Exception]) -> Exception:
 
 async def _render(stream: TtsStream, wanted: Wanted) -> bytes:
     """One text's audio. Raises `Unrendered`, `ChorusError`."""
+    try:
+        async with asyncio.timeout(RENDERED_WITHIN_S):
+            return await _rendered(stream, wanted)
+    except TimeoutError:
+        raise Unrendered(f"{wanted.text!r} was not rendered within {RENDERED_WITHIN_S:.0f} s before the run") from None
+
+
+async def _rendered(stream: TtsStream, wanted: Wanted) -> bytes:
     told = ""
     for _ in range(ATTEMPTS):
         await stream.send(stream.protocol.synthesize(wanted.text, **wanted.settings))

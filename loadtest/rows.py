@@ -34,6 +34,8 @@ def rows(event: Event) -> Iterator[Row]:
             yield Row(kind, f"refused with {event.status}", event.took * 1000)
         case Failed():
             yield Row(kind, "error", 0, event.what[:LONGEST])
+        case Lost(promised=True):
+            yield Row(kind, "slow reader cut off", 0)
         case Lost():
             yield Row(kind, "connection lost", 0, f"lost: {event.what}"[:LONGEST])
         case Heard():
@@ -46,8 +48,9 @@ def rows(event: Event) -> Iterator[Row]:
         case Spoken():
             yield from _spoken(kind, event)
         case Breach():
-            told = f"{event.user} ({event.connection_id}) got what is {event.whose}'s ({event.other_connection_id})"
-            yield Row(kind, "somebody else's", 0, f"{told}: {event.what}"[:LONGEST])
+            whose = f"is {event.whose}'s ({event.other_connection_id})" if event.whose else "is not theirs"
+            told = f"{event.user} ({event.connection_id}) got what {whose}: {event.what}"
+            yield Row(kind, "somebody else's", 0, told[:LONGEST])
         case Lag():
             yield Row(kind, "frames sent late, p95 of a second", event.late_p95 * 1000)
 
@@ -61,5 +64,3 @@ def _spoken(kind: str, event: Spoken) -> Iterator[Row]:
         yield Row(kind, "reply refused (overloaded)", 0)
     if event.gaps:
         yield Row(kind, "gap within a reply", event.gap_s * 1000, "the listener heard a gap")
-    if event.proof == "other":
-        yield Row(kind, "audio of its text", 0, "the audio is not that of its text")

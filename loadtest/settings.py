@@ -73,7 +73,8 @@ class LoadSettings(BaseSettings):
     turn_every_s: float = Field(default=45.0, ge=5, le=240)
     """A voice user speaks every so often by its own schedule, from a random moment on, however slow the service is."""
     utterance_s: float = Field(default=5.0, gt=0, le=25)
-    """Mean length of an utterance, seconds; short recordings are joined, so that it can't be under theirs."""
+    """Mean length of an utterance, seconds; short recordings are joined, so that it can't be under theirs. Sentences of
+    `speech_from=synthesis` are about as long."""
     reply_words: float = Field(default=15.0, ge=5, le=35)
     """Mean number of words of a reply, which has 5 to 35."""
     barge_in_share: float = Field(default=0.1, ge=0, le=1)

@@ -8,7 +8,8 @@ from __future__ import annotations
 import asyncio
 import ssl
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import cache
 from typing import cast
 
 from websockets.client import ClientProtocol
@@ -17,7 +18,7 @@ from websockets.frames import Frame, Opcode
 from websockets.http11 import Response
 from websockets.uri import parse_uri
 
-from chorus.connect import MAX_FRAME_BYTES, handshake_error
+from chorus.connect import MAX_FRAME_BYTES, handshake_error, request_headers
 from chorus.errors import ConnectionLost
 
 OnFrame = Callable[[float, str | bytes], None]
@@ -43,11 +44,13 @@ async def connect(
 ) -> Socket:
     """Open a connection; `on_end` is called once for one that was opened. `bytes_per_s` bounds how fast it is read.
 
-    Raises `Refused`, `ConnectionLost`, `OSError` (as is `TimeoutError`).
+    The API key is the environment's (`CHORUS_API_KEY`), as that of any client. Raises `Refused`, `ConnectionLost`,
+    `OSError` (as is `TimeoutError`), `ValueError` for a key that can't be one.
     """
     uri = parse_uri(url)
-    context = ssl.create_default_context() if uri.secure else None
-    socket = Socket(ClientProtocol(uri, max_size=MAX_FRAME_BYTES), on_frame, on_end, bytes_per_s)
+    context = trusted() if uri.secure else None
+    protocol = ClientProtocol(uri, max_size=MAX_FRAME_BYTES)
+    socket = Socket(protocol, on_frame, on_end, request_headers(None, None), bytes_per_s)
     try:
         async with asyncio.timeout(within_s):
             await asyncio.get_running_loop().create_connection(lambda: socket, uri.host, uri.port, ssl=context)
@@ -61,19 +64,34 @@ async def connect(
     return socket
 
 
+@cache
+def trusted() -> ssl.SSLContext:
+    """The usual certificates, or those of `SSL_CERT_FILE`; read once, as that takes as long as many frames."""
+    return ssl.create_default_context()
+
+
 class Socket(asyncio.Protocol):
     """One connection. `connect` makes it."""
 
     def __init__(
-        self, protocol: ClientProtocol, on_frame: OnFrame, on_end: OnEnd, bytes_per_s: float | None = None
+        self,
+        protocol: ClientProtocol,
+        on_frame: OnFrame,
+        on_end: OnEnd,
+        headers: Mapping[str, str],
+        bytes_per_s: float | None = None,
     ) -> None:
+        """`headers` go with the handshake."""
         self.opened: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.heard_at = time.monotonic()
         """When the newest bytes came, pings included."""
         self._protocol = protocol
+        self._headers = headers
         self._on_frame = on_frame
         self._on_end = on_end
         self._bytes_per_s = bytes_per_s
+        self.resting_until = 0.0
+        """When a slow reader reads on (`time.monotonic`)."""
         self._resuming: asyncio.TimerHandle | None = None
         self._transport: asyncio.Transport | None = None
         self._message = bytearray()
@@ -83,7 +101,9 @@ class Socket(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Ask for the upgrade."""
         self._transport = cast(asyncio.Transport, transport)
-        self._protocol.send_request(self._protocol.connect())
+        request = self._protocol.connect()
+        request.headers.update(self._headers)
+        self._protocol.send_request(request)
         self._flush()
 
     def data_received(self, data: bytes) -> None:
@@ -186,6 +206,7 @@ class Socket(asyncio.Protocol):
         if self._transport is None or self._resuming is not None:
             return
         self._transport.pause_reading()
+        self.resting_until = time.monotonic() + seconds
         self._resuming = asyncio.get_running_loop().call_later(seconds, self._read_on)
 
     def _read_on(self) -> None:

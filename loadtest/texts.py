@@ -6,7 +6,7 @@ Every text begins with a name that no other number has. So what two people are t
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -18,6 +18,10 @@ WORDS = (5, 35)
 """Of a reply, its name included."""
 PARAGRAPH_WORDS = 60
 """Of a reader's paragraph, at least."""
+WORDS_PER_S = 2.7
+"""Spoken by a voice."""
+DRAWS = 50
+"""For a text that is unlike those before; with few of the wanted length there may be none."""
 NAMES = Path(__file__).resolve().with_name("names.txt")
 """First names in its first line, last names in the second."""
 
@@ -32,13 +36,13 @@ def name_of(kind: Kind, number: int) -> str:
 def replies(kind: Kind, number: int, seed: int, count: int, mean_words: float) -> list[str]:
     """So many replies of a person, whose lengths are around the mean."""
     choice = random.Random(f"reply {seed} {kind} {number}")
-    name, found = name_of(kind, number), list[str]()
-    while len(found) < count:
+    name = name_of(kind, number)
+
+    def reply() -> str:
         wanted = min(WORDS[1], max(WORDS[0], choice.gauss(mean_words, mean_words / 2.5)))
-        text = f"{name}, {_begun(choice.choice(_near(wanted - 2)))}"
-        if text not in found or len(found) >= len(_known()):
-            found.append(text)
-    return found
+        return f"{name}, {_begun(choice.choice(_near(wanted - 2)))}"
+
+    return _different(reply, count)
 
 
 def paragraphs(kind: Kind, number: int, seed: int, count: int) -> list[str]:
@@ -55,11 +59,33 @@ def paragraphs(kind: Kind, number: int, seed: int, count: int) -> list[str]:
     return found
 
 
-def sentences(kind: Kind, number: int, seed: int, count: int) -> list[str]:
-    """So many sentences that a person says: introducing itself, it tells what nobody else does."""
+def sentences(kind: Kind, number: int, seed: int, count: int, mean_s: float) -> list[str]:
+    """So many sentences that a person says: introducing itself, it tells what nobody else does.
+
+    Spoken they last about `mean_s` in the mean, seconds.
+    """
     choice = random.Random(f"sentence {seed} {kind} {number}")
-    known = choice.sample(_known(), len(_known()))
-    return [f"This is {name_of(kind, number)} speaking. {known[each % len(known)]}" for each in range(count)]
+    mean_words = mean_s * WORDS_PER_S
+
+    def sentence() -> str:
+        begun = f"This is {name_of(kind, number)} speaking."
+        words = choice.gauss(mean_words, mean_words / 2.5) - len(begun.split())
+        return f"{begun} {choice.choice(_near(words))}"
+
+    return _different(sentence, count)
+
+
+def _different(draw: Callable[[], str], count: int) -> list[str]:
+    """So many texts, each unlike those before, where there are as many."""
+    found = list[str]()
+    for _ in range(count):
+        text = draw()
+        for _ in range(DRAWS):
+            if text not in found:
+                break
+            text = draw()
+        found.append(text)
+    return found
 
 
 def _begun(text: str) -> str:

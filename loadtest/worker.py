@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 import gevent
+import msgspec
 from pydantic import ValidationError
 
 from loadtest.crew_process import CrewFailed, CrewProcess
-from loadtest.events import Event, Population, encode
+from loadtest.events import Event, Lag, Population, encode
 from loadtest.messages import TO_MASTER, Outbox, PrepareOrder, Send
 from loadtest.orders import Progress
 from loadtest.rows import rows
@@ -66,6 +68,7 @@ class Worker:
         self._next = 0
         self._failures: set[str] = set()
         self._people = 0
+        self._cpu = (time.monotonic(), time.process_time())
 
     def handle(self, order: Mapping[str, Any]) -> None:
         """One of the master's orders; what takes long runs beside."""
@@ -146,6 +149,8 @@ class Worker:
         self._tell("finished")
 
     def _collect(self, event: Event) -> None:
+        if isinstance(event, Lag):
+            event = msgspec.structs.replace(event, cpu=event.cpu + self._own_cpu())
         self._outbox.put(encode(event))
         if isinstance(event, Population):
             self._people = event.users
@@ -160,6 +165,11 @@ class Worker:
                 exception=exception,
                 context={},
             )
+
+    def _own_cpu(self) -> float:
+        """Share of one core that this process took since it was last asked; its crew tells its own."""
+        before, self._cpu = self._cpu, (time.monotonic(), time.process_time())
+        return (self._cpu[1] - before[1]) / max(1e-9, self._cpu[0] - before[0])
 
     def _few(self, failure: str | None) -> str | None:
         if failure is None or failure in self._failures:

@@ -16,7 +16,12 @@ if [[ -z $asr || $asr == ws://nginx:* ]]; then
     [[ -n $(docker compose ps --status running --quiet "$service" 2>/dev/null) ]] ||
       die "the stack is not up ($service does not run): make up"
   done
+  if [[ -n ${CHORUS_API_KEYS_FILE:-$(setting CHORUS_API_KEYS_FILE)} && -z ${CHORUS_API_KEY:-$(setting CHORUS_API_KEY)} ]]; then
+    die "streams need a key: CHORUS_API_KEY=… make loadtest (make key NAME=loadtest makes one)"
+  fi
 fi
+ca=${LOADTEST_CA_FILE:-$(setting LOADTEST_CA_FILE)}
+[[ -z $ca || -f $ca ]] || die "LOADTEST_CA_FILE=$ca: there is no such file"
 scripts/images.sh loadtest
 
 workers=${LOCUST_WORKERS:-$(setting LOCUST_WORKERS)}

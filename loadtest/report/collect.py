@@ -65,6 +65,9 @@ class Utterances:
     """The true end of its speech, seconds since the epoch."""
     user: array[int] = field(default_factory=numbers)
     instance: array[int] = field(default_factory=numbers)
+    connection: array[int] = field(default_factory=numbers)
+    spoken: array[int] = field(default_factory=numbers)
+    """Its words, by their number in `texts`."""
     final_s: array[float] = field(default_factory=floats)
     """`NEVER`: lost."""
     partial_s: array[float] = field(default_factory=floats)
@@ -97,6 +100,7 @@ class Connections:
 
     when: array[float] = field(default_factory=floats)
     user: array[int] = field(default_factory=numbers)
+    connection: array[int] = field(default_factory=numbers)
     instance: array[int] = field(default_factory=numbers)
     took: array[float] = field(default_factory=floats)
     again: array[int] = field(default_factory=numbers)
@@ -121,8 +125,6 @@ class Person:
     """Services that took them in; empty of who was only refused."""
     checked: dict[Service, int] = field(default_factory=lambda: {"asr": 0, "tts": 0})
     """Answers that came and were compared with what they should be."""
-    other_audio: int = 0
-    """Replies whose audio is not that of their text."""
 
 
 @dataclass
@@ -135,6 +137,10 @@ class Collected:
     end: float | None = None
     users: Names = field(default_factory=Names)
     instances: Names = field(default_factory=Names)
+    ids: Names = field(default_factory=Names)
+    """Of connections."""
+    texts: Names = field(default_factory=Names)
+    """What was spoken: few different ones, however long the run."""
     people: dict[str, Person] = field(default_factory=dict)
     connections: dict[Service, Connections] = field(default_factory=lambda: {each: Connections() for each in SERVICES})
     utterances: Utterances = field(default_factory=Utterances)
@@ -145,11 +151,14 @@ class Collected:
     failures: list[Failed] = field(default_factory=list)
     """The first `KEPT`."""
     lost: list[Lost] = field(default_factory=list)
+    """Those that were not promised."""
+    cut_off: int = 0
+    """Slow readers' connections that ended as promised."""
     breached: int = 0
     breaches: list[Breach] = field(default_factory=list)
     """The first `KEPT`."""
     leaked: set[str] = field(default_factory=set)
-    """People on either side of a breach."""
+    """People who got something of others', and those whose it was as far as their own load generator knew."""
     population: list[Population] = field(default_factory=list)
     generators: dict[str, Generator] = field(default_factory=dict)
     server: Server = field(default_factory=Server)
@@ -184,6 +193,8 @@ class Collected:
                 self.failed.append(event.at)
                 if len(self.failures) < KEPT:
                     self.failures.append(event)
+            case Lost(promised=True):
+                self.cut_off += 1
             case Lost():
                 self.lost.append(event)
             case Breach():
@@ -200,6 +211,7 @@ class Collected:
         rows = self.connections[event.service]
         rows.when.append(event.at)
         rows.user.append(self.users[event.user])
+        rows.connection.append(self.ids[event.connection_id])
         rows.instance.append(self.instances[event.instance])
         rows.took.append(event.took)
         rows.again.append(event.again)
@@ -208,6 +220,8 @@ class Collected:
         rows = self.utterances
         rows.when.append(event.turn_due + event.seconds)
         rows.user.append(self.users[event.user])
+        rows.connection.append(self.ids[event.connection_id])
+        rows.spoken.append(self.texts[event.spoken])
         rows.instance.append(self.instances[event.instance])
         rows.final_s.append(NEVER if event.final_s is None else event.final_s)
         rows.partial_s.append(UNKNOWN if event.partial_s is None else event.partial_s)
@@ -228,9 +242,7 @@ class Collected:
         rows.words.append(event.words)
         rows.seconds.append(event.seconds)
         rows.outcomes[event.outcome] += 1
-        person = self._person(event.user)
-        person.checked["tts"] += event.proof != "unchecked"
-        person.other_audio += event.proof == "other"
+        self._person(event.user).checked["tts"] += event.proof != "unchecked"
         if event.outcome == "overloaded":
             self.refused["tts"].append(event.at)
 

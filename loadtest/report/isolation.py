@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import msgspec
+import numpy as np
 
 from loadtest.events import Breach
+from loadtest.isolation import OTHER_FIT, fit
 from loadtest.report.collect import Collected
+from loadtest.report.measures import column
 
+AROUND_S = 120.0
+"""Words that somebody got were spoken by whoever's they are at most so long before or after."""
 PROVEN_BY = 2
 """So many checked answers of each service that a person uses prove that they got their own."""
 
@@ -19,15 +24,12 @@ class Isolation(msgspec.Struct, frozen=True):
     clean: list[str]
     """Proven, and on neither side of a breach."""
     breached: list[str]
-    """Who got something of others, whose something went to others, or who got audio of another text than theirs."""
+    """Who got something of others, or audio of another text than theirs, and whose something went to others."""
     not_proven: dict[str, str]
     """Everybody else, with what was checked of theirs: too little."""
     checked_utterances: int
     checked_replies: int
     breaches: int
-    """Answers that were somebody else's, and replies with audio of something else."""
-    other_audio: dict[str, int]
-    """People who got audio that is not that of their text, and how many replies."""
     named: list[Breach]
     """The first of them, in the order in which they were found."""
 
@@ -40,8 +42,8 @@ class Isolation(msgspec.Struct, frozen=True):
 def isolation(run: Collected) -> Isolation:
     """Of all people whom a service took in."""
     people = {user: person for user, person in run.people.items() if person.uses}
-    other_audio = {user: person.other_audio for user, person in run.people.items() if person.other_audio}
-    breached = run.leaked | other_audio.keys()
+    named = [_completed(run, each) for each in run.breaches]
+    breached = (run.leaked | {each.whose for each in named}) & run.people.keys()
     clean, not_proven = [], {}
     for user in sorted(people.keys() - breached, key=_by_number):
         person = people[user]
@@ -56,10 +58,36 @@ def isolation(run: Collected) -> Isolation:
         not_proven=not_proven,
         checked_utterances=sum(person.checked["asr"] for person in run.people.values()),
         checked_replies=sum(person.checked["tts"] for person in run.people.values()),
-        breaches=run.breached + sum(other_audio.values()),
-        other_audio=dict(sorted(other_audio.items(), key=lambda each: _by_number(each[0]))),
-        named=run.breaches,
+        breaches=run.breached,
+        named=named,
     )
+
+
+def _completed(run: Collected, breach: Breach) -> Breach:
+    """With its other side, where that is a person of another load generator: its own one knew nothing of them."""
+    if breach.whose and not breach.other_connection_id:
+        return msgspec.structs.replace(breach, other_connection_id=_connection(run, breach))
+    if breach.whose or not breach.heard:
+        return breach
+    rows, users, texts, ids = run.utterances, list(run.users), list(run.texts), list(run.ids)
+    near = np.flatnonzero(np.abs(column(rows.when) - breach.at) <= AROUND_S)
+    others = [row for row in near if users[rows.user[row]] != breach.user]
+    heard = breach.heard.split()
+    fits = {number: fit(texts[number].split(), heard) for number in {rows.spoken[row] for row in others}}
+    # Of several who said the same, the one who did so nearest to when the words came.
+    found = max(others, key=lambda row: (fits[rows.spoken[row]], -abs(rows.when[row] - breach.at)), default=None)
+    if found is None or fits[rows.spoken[found]] < OTHER_FIT:
+        return breach
+    return msgspec.structs.replace(
+        breach, whose=users[rows.user[found]], other_connection_id=ids[rows.connection[found]]
+    )
+
+
+def _connection(run: Collected, breach: Breach) -> str:
+    """The connection that the other person had then; empty where there is no record of one."""
+    rows, user = run.connections[breach.service], run.users.get(breach.whose, -1)
+    theirs = [row for row in np.flatnonzero(np.asarray(rows.user) == user) if rows.when[row] <= breach.at]
+    return list(run.ids)[rows.connection[theirs[-1]]] if theirs else ""
 
 
 def _by_number(user: str) -> tuple[str, int, str]:

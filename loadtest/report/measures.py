@@ -49,6 +49,8 @@ class Counts(msgspec.Struct, frozen=True):
     """503 before the upgrade, and replies that were `overloaded`; no errors."""
     failures: int
     lost_connections: int
+    cut_off: int
+    """Connections that the service ended because they were read too slowly, as it promises; not lost."""
     utterances: int
     lost_utterances: int
     replies: dict[str, int]
@@ -163,6 +165,7 @@ def counts(run: Collected) -> Counts:
         refusals={service: len(run.refused[service]) for service in SERVICES},
         failures=len(run.failed),
         lost_connections=len(run.lost),
+        cut_off=run.cut_off,
         utterances=len(run.utterances.when),
         lost_utterances=int(np.sum(np.isinf(column(run.utterances.final_s)))),
         replies=dict(sorted(run.replies.outcomes.items())),

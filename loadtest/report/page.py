@@ -239,6 +239,7 @@ def _generators(report: Report) -> Iterable[str]:
 
 
 def _server(curves: Curves, report: Report) -> Iterable[str]:
+    yield table(told.SERVER_HEAD, told.server(report), numeric=(3, 4))
     yield '<div class="charts">'
     for name, (title, axis) in SERVER.items():
         for service, service_title in told.SERVICE.items():

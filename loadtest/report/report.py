@@ -26,6 +26,7 @@ from loadtest.report.measures import (
     summary,
     words,
 )
+from loadtest.report.server import Figures
 from loadtest.report.thresholds import Thresholds
 
 
@@ -67,6 +68,8 @@ class Report(msgspec.Struct, frozen=True):
     shares: list[Share]
     isolation: isolation.Isolation
     incidents: list[incidents.Incident]
+    server: list[Figures]
+    """What replicas, nginx and the machine told of themselves."""
     generators: list[validity.Lagged]
     failures: list[Failed]
     """The first of them."""
@@ -115,6 +118,7 @@ def report(run: Collected, thresholds: Thresholds) -> Report:
         shares=found_shares,
         isolation=found_isolation,
         incidents=found_incidents,
+        server=run.server.figures(),
         generators=lagged,
         failures=run.failures,
         minutes=minutes(run, people) if run.start is not None else [],

@@ -7,6 +7,8 @@ from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+import msgspec
+
 from loadtest.events import Replica
 from loadtest.replicas import (
     ACTIVE,
@@ -44,6 +46,15 @@ RATES = {
     "queue_wait_s": (WAIT_SECONDS, WAIT_COUNT),
 }
 """One counter's growth by another's, between two readings."""
+
+
+class Figures(msgspec.Struct, frozen=True):
+    """What a replica, nginx or the machine told over the run, by its name in `AS_READ`, `RATES` or `cpu` (in cores)."""
+
+    service: str
+    instance: str
+    mean: dict[str, float]
+    most: dict[str, float]
 
 
 @dataclass
@@ -89,6 +100,18 @@ class Server:
             more, by = growth(before, event, above), growth(before, event, below)
             if more is not None and by:
                 found.put(name, event.at, more / by)
+
+    def figures(self) -> list[Figures]:
+        """Of everything that was read, in order."""
+        return [
+            Figures(
+                each.service,
+                each.instance,
+                {name: sum(values) / len(values) for name, values in each.values.items()},
+                {name: max(values) for name, values in each.values.items()},
+            )
+            for _, each in sorted(self.readings.items())
+        ]
 
     def instances(self, service: str) -> list[str]:
         """Of a service, in order."""

@@ -6,6 +6,7 @@ import csv
 import io
 import math
 from collections.abc import Iterable, Sequence
+from itertools import islice
 
 import msgspec
 
@@ -14,7 +15,10 @@ from loadtest.report.measures import Summary
 from loadtest.report.report import Report
 
 CSV_HEAD = ("minute", "measure", "service", "instance", "count", "value", "p50", "p95", "p99", "worst")
-"""`minute` is empty for the whole run, `instance` for all; latencies are in seconds, `inf` never came."""
+"""`minute` is empty for the whole run, `instance` for all; latencies are in seconds, `inf` never came. Of what replicas
+and load generators tell of themselves, `value` is the mean and `worst` the most."""
+MOST_ERRORS = 20
+"""Those that Markdown shows; the page has more, the records have all."""
 
 
 def as_json(report: Report) -> str:
@@ -70,8 +74,16 @@ def as_markdown(report: Report) -> str:
         parts.append(markdown_table(told.OTHERS, told.others(report)))
     if report.load_curve:
         parts += ["## Load curve", markdown_table(told.LEVELS, told.levels(report))]
+    if report.server:
+        parts += ["## Server", markdown_table(told.SERVER_HEAD, told.server(report))]
     parts += ["## Load generator", markdown_table(told.GENERATORS, told.generators(report))]
     parts += ["## Minute by minute", markdown_table(told.MINUTES, told.minutes(report))]
+    if report.failures:
+        parts.append("## Errors")
+        if report.counts.failures > MOST_ERRORS:
+            parts.append(f"The first {MOST_ERRORS} of {report.counts.failures}.")
+        rows = ((each.user, told.SERVICE[each.service], each.connection_id, each.what) for each in report.failures)
+        parts.append(markdown_table(("who", "service", "connection", "what"), islice(rows, MOST_ERRORS)))
     if report.run is not None:
         told_run = [*report.run.machine.items(), *report.run.settings.items()]
         parts += ["## Machine and settings", markdown_table(("", ""), ((name, str(value)) for name, value in told_run))]
@@ -79,20 +91,28 @@ def as_markdown(report: Report) -> str:
 
 
 def as_csv(report: Report) -> str:
-    """One row for each measure over the run, by replica, and for each measure and minute."""
+    """One row for each measure over the run, by replica, for each count, and for each measure and minute."""
     out = io.StringIO()
     rows = csv.writer(out, lineterminator="\n")
     rows.writerow(CSV_HEAD)
-    for each in report.measures:
-        rows.writerow(("", each.name, each.service, "", *_numbers(each.all)))
-        rows.writerows(
-            ("", each.name, each.service, *(name, *_numbers(found))) for name, found in each.by_instance.items()
-        )
+    for measure in report.measures:
+        for instance, found in {"": measure.all, **measure.by_instance}.items():
+            rows.writerow(("", measure.name, measure.service, instance, *_numbers(found)))
     for verdict in report.verdicts:
         rows.writerow(("", f"threshold_{verdict.name}", "", "", "", _number(verdict.found), "", "", "", ""))
+    for name, service, number in _counts(report):
+        rows.writerow(("", name, service, "", "", _number(number), "", "", "", ""))
     for share in report.shares:
         for instance, many in share.connections.items():
-            rows.writerow(("", "connections", share.service, instance, many, "", "", "", "", ""))
+            rows.writerow(("", "connections", share.service, instance, "", many, "", "", "", ""))
+    for replica in report.server:
+        of = replica.service, replica.instance, ""
+        for name, mean in replica.mean.items():
+            rows.writerow(("", f"server_{name}", *of, _number(mean), "", "", "", _number(replica.most[name])))
+    for worker in report.generators:
+        of = "", worker.worker, ""
+        rows.writerow(("", "generator_cpu", *of, _number(worker.cpu_mean), "", "", "", _number(worker.cpu_most)))
+        rows.writerow(("", "generator_late_s", *of, "", "", _number(worker.late_p95), "", _number(worker.late_worst)))
     for minute in report.minutes:
         for name, service, found in (
             ("asr_final_s", "asr", minute.asr_final_s),
@@ -103,6 +123,25 @@ def as_csv(report: Report) -> str:
         for name in ("users", "replies_with_gap", "refusals", "failures", "lost_connections", "connections"):
             rows.writerow((minute.minute, name, "", "", "", _number(getattr(minute, name)), "", "", "", ""))
     return out.getvalue()
+
+
+def _counts(report: Report) -> Iterable[tuple[str, str, float | None]]:
+    """What is counted over the run: its name, its service if it is of one, and the number."""
+    found = report.counts
+    yield from (("refusals", service, many) for service, many in found.refusals.items())
+    for name in (
+        "people", "reconnects", "failures", "lost_connections", "cut_off", "utterances", "lost_utterances",
+        "replies_heard", "replies_with_gap", "gap_s",
+    ):  # fmt: skip
+        yield name, "", getattr(found, name)
+    yield from ((f"replies_{outcome}", "tts", many) for outcome, many in found.replies.items())
+    yield "word_errors", "asr", report.words.errors
+    yield "words", "asr", report.words.words
+    yield "breaches", "", report.isolation.breaches
+    yield "people_proven", "", len(report.isolation.clean)
+    if report.duty_cycle is not None:
+        yield "duty_cycle_speaking", "asr", report.duty_cycle.speaking
+        yield "duty_cycle_listening", "tts", report.duty_cycle.listening
 
 
 def markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 
 from loadtest.report.incidents import Incident
@@ -43,6 +43,11 @@ def number(value: float | None) -> str:
     return (
         ABSENT if value is None else "never" if math.isinf(value) else f"{value:.4g}" if value < 1e4 else f"{value:.0f}"
     )
+
+
+def mib(value: float | None) -> str:
+    """Bytes as MiB."""
+    return ABSENT if value is None else f"{value / 2**20:.0f} MiB"
 
 
 def moment(value: float | None) -> str:
@@ -118,6 +123,7 @@ def counted(report: Report) -> list[tuple[str, str]]:
         ("refusals (no errors)", f"{found.refusals['asr']} by recognition, {found.refusals['tts']} by synthesis"),
         ("errors", str(found.failures)),
         ("lost connections", str(found.lost_connections)),
+        ("slow readers cut off (not lost)", str(found.cut_off)),
         ("utterances", f"{found.utterances}, {found.lost_utterances} lost"),
         ("replies", f"{sum(found.replies.values())}: {replies}" if replies else "0"),
         (
@@ -143,15 +149,16 @@ def isolation(report: Report) -> str:
 
 def breaches(report: Report) -> list[tuple[str, ...]]:
     """Who got it, on which connection, whose it was, on which connection, and what."""
-    rows: list[tuple[str, ...]] = [
-        (each.user, each.connection_id, each.whose, each.other_connection_id, f"{SERVICE[each.service]}: {each.what}")
+    return [
+        (
+            each.user,
+            each.connection_id or ABSENT,
+            each.whose or "not known",
+            each.other_connection_id or ABSENT,
+            f"{SERVICE[each.service]}: {each.what}",
+        )
         for each in report.isolation.named
     ]
-    rows += [
-        (user, ABSENT, "not known", ABSENT, f"synthesis: {many} replies whose audio is not that of their text")
-        for user, many in report.isolation.other_audio.items()
-    ]
-    return rows
 
 
 def incident(found: Incident) -> str:
@@ -205,6 +212,31 @@ def minutes(report: Report) -> Iterable[tuple[str, ...]]:
         answers = *latency(each.asr_final_s)[:3], *latency(each.tts_first_audio_s)[:3]
         troubles = each.replies_with_gap, each.refusals, each.failures, each.lost_connections
         yield str(each.minute), f"{each.users:.1f}", *answers, *map(str, troubles)
+
+
+SERVER: dict[str, tuple[str, Callable[[float | None], str]]] = {
+    "cpu": ("CPU in cores", lambda value: ABSENT if value is None else f"{value:.2f}"),
+    "memory_bytes": ("memory", mib),
+    "queue": ("jobs in the queue", number),
+    "queue_wait_s": ("wait in the queue", seconds),
+    "real_time_factor": ("engine time for a second of audio", number),
+    "gpu": ("GPU", percent),
+    "vram_bytes": ("GPU memory", mib),
+}
+"""What a table tells of a replica, and how."""
+SERVER_HEAD = ("service", "replica", "", "mean", "most")
+
+
+def server(report: Report) -> Iterable[tuple[str, ...]]:
+    """Rows under `SERVER_HEAD`: what each replica told, then the machine of the load generator."""
+    for each in report.server:
+        for name, (what, shown) in SERVER.items():
+            if each.service in SERVICE and name in each.mean:
+                yield SERVICE[each.service], each.instance, what, shown(each.mean[name]), shown(each.most[name])
+    for each in report.server:
+        for name, what, shown in (("machine_cpu", "CPU, all cores", percent), ("machine_memory_bytes", "memory", mib)):
+            if name in each.mean:
+                yield "this machine", "", what, shown(each.mean[name]), shown(each.most[name])
 
 
 GENERATORS = ("worker", "time", "lagged", "late, p95", "worst", "CPU in cores, mean", "most")

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
+import random
+import tempfile
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from http import HTTPStatus
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -15,13 +19,19 @@ import soundfile
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
+from websockets.http11 import Request as Handshake
+from websockets.http11 import Response
 
 from asr.engine import Request, Transcript
 from asr.service import AsrService
 from asr.settings import AsrSettings
 from chorus.wire import tts as wire
-from chorus.wire.common import Error, encode
-from tests.conftest import running
+from chorus.wire.common import CloseCode, Error, encode
+from loadtest import events
+from loadtest.crew import Crew
+from loadtest.settings import LoadSettings, split
+from serving.outbox import CloseFrame
+from tests.conftest import eventually, running
 from tests.unit.fakes import LoudIsSpeech
 from tests.unit.scripted import tts_ready
 
@@ -29,6 +39,8 @@ RATE = 16000
 VOCABULARY = ["alpha", "bravo", "charlie", "delta", "echo", "foxtrot", "golf", "hotel"]
 VOCABULARY += ["india", "juliet", "kilo", "lima"]
 WORD_S = 0.25
+TEXTS = ["alpha bravo charlie delta", "echo foxtrot golf hotel", "india juliet kilo lima", "bravo alpha delta charlie"]
+NOWHERE = "ws://127.0.0.1:9"
 
 
 def sound(words: list[str]) -> np.ndarray[Any, np.dtype[np.int16]]:
@@ -55,11 +67,15 @@ class LevelEngine:
 
 
 @asynccontextmanager
-async def recognition() -> AsyncIterator[str]:
-    """Address of a real replica around `LevelEngine`."""
-    settings = AsrSettings(host="127.0.0.1", port=0, admin_port=0, MODELS_DIR=Path("/nowhere"))
-    async with running(AsrService(settings, lambda _: (LoudIsSpeech(), LevelEngine()))) as replica:
-        yield f"ws://127.0.0.1:{replica.stream_listener.port}"
+async def recognition(key: str = "") -> AsyncIterator[str]:
+    """Address of a real replica around `LevelEngine`, which wants the key if there is one."""
+    with tempfile.NamedTemporaryFile("w", encoding="utf-8") as keys:
+        keys.write(f"loadtest:{hashlib.sha256(key.encode()).hexdigest()}\n")
+        keys.flush()
+        given: dict[str, Any] = {"MODELS_DIR": Path("/nowhere"), "CHORUS_API_KEYS_FILE": keys.name if key else ""}
+        settings = AsrSettings(host="127.0.0.1", port=0, admin_port=0, **given)
+        async with running(AsrService(settings, lambda _: (LoudIsSpeech(), LevelEngine()))) as replica:
+            yield f"ws://127.0.0.1:{replica.stream_listener.port}"
 
 
 def recordings(folder: Path, texts: list[str]) -> Path:
@@ -88,6 +104,10 @@ class Synthesis:
         self.deaf = False
         """Whether it speaks on after `cancelled`."""
         self.overloaded = False
+        self.cuts_off: Error | CloseFrame | None = None
+        """How it ends a connection after the first half of a reply, if it does."""
+        self.asked: list[str] = []
+        """Every text so far."""
         self.url = ""
 
     async def serve(self, socket: ServerConnection) -> None:
@@ -102,6 +122,7 @@ class Synthesis:
             match message["type"]:
                 case "synthesize":
                     number += 1
+                    self.asked.append(message["text"])
                     request_id = message.get("request_id") or f"request-{number}"
                     if self.overloaded:
                         full = Error(
@@ -140,6 +161,8 @@ class Synthesis:
             half = len(audio) // 4 * 2
             for part in (audio[:half], audio[half:]):
                 await socket.send(part)
+                if self.cuts_off is not None:
+                    return await self._cut_off(socket, self.cuts_off)
                 sent[request_id] += len(part) / 2 / RATE
                 await asyncio.sleep(self.pause_s)
             await socket.send(encode(wire.AudioEnd(**about, seconds=sent[request_id])))
@@ -150,12 +173,23 @@ class Synthesis:
         except ConnectionClosed:
             pass
 
+    async def _cut_off(self, socket: ServerConnection, how: Error | CloseFrame) -> None:
+        if isinstance(how, Error):
+            await socket.send(encode(how))
+            how = CloseFrame(CloseCode.POLICY, how.code)
+        await socket.close(how.code, how.reason)
+
 
 @asynccontextmanager
-async def synthesis() -> AsyncIterator[Synthesis]:
-    """It, served."""
+async def synthesis(key: str = "") -> AsyncIterator[Synthesis]:
+    """It, served; it wants the key if there is one."""
+
+    def admit(socket: ServerConnection, handshake: Handshake) -> Response | None:
+        known = not key or handshake.headers.get("Authorization") == f"Bearer {key}"
+        return None if known else socket.respond(HTTPStatus.UNAUTHORIZED, "")
+
     server = Synthesis()
-    async with serve(server.serve, "127.0.0.1", 0, compression=None) as listener:
+    async with serve(server.serve, "127.0.0.1", 0, compression=None, process_request=admit) as listener:
         server.url = f"ws://127.0.0.1:{listener.sockets[0].getsockname()[1]}"
         yield server
 
@@ -168,10 +202,15 @@ class Relay:
         self.url = ""
         self.clients: list[ServerConnection] = []
         self.swapping = False
-        """Whether the first two clients get what is meant for each other."""
         self.passes: Callable[[str | bytes], bool] = lambda _: True
         """Which of the service's messages arrive."""
         self._both = asyncio.Event()
+
+    def swap(self) -> None:
+        """The next two clients get what is meant for each other, but for their greetings."""
+        self.clients.clear()
+        self._both.clear()
+        self.swapping = True
 
     def cut(self) -> None:
         """Reset the newest connection."""
@@ -196,9 +235,11 @@ class Relay:
                 await asyncio.gather(down, return_exceptions=True)
 
     async def _down(self, number: int, service: ClientConnection) -> None:
+        client = self.clients[number]
+        await client.send(await service.recv())  # the greeting is its own in any case
         if self.swapping:
             await self._both.wait()
-        client = self.clients[number ^ 1 if self.swapping else number]
+            client = self.clients[number ^ 1]
         async for message in service:
             if self.passes(message):
                 await client.send(message)
@@ -212,3 +253,53 @@ async def relayed(upstream: str) -> AsyncIterator[Relay]:
     async with serve(relay.serve, "127.0.0.1", 0, compression=None) as listener:
         relay.url = f"ws://127.0.0.1:{listener.sockets[0].getsockname()[1]}"
         yield relay
+
+
+def settings(tmp_path: Path, **changes: Any) -> LoadSettings:
+    """Of people who say `TEXTS`, and do nothing by chance."""
+    speech = recordings(tmp_path / "speech", TEXTS)
+    given = {"asr_url": NOWHERE, "tts_url": NOWHERE, "texts": 2, "hang_up_share": 0, "barge_in_share": 0}
+    return LoadSettings(speech=speech, references=tmp_path / "references", utterance_s=1, **given | changes)
+
+
+def at_once(every_s: float) -> int:
+    """A seed with which the first voice user's first turn comes at once."""
+    return next(seed for seed in range(9999) if random.Random(f"person {seed} voice-1").uniform(0, every_s) < 0.05)
+
+
+def of(found: list[events.Event], kind: type[Any]) -> list[Any]:
+    """The records of that kind."""
+    return [each for each in found if isinstance(each, kind)]
+
+
+async def told(
+    by: LoadSettings,
+    people: int,
+    until: Callable[[list[events.Event]], Any],
+    prepared: Callable[[], None] = lambda: None,
+) -> list[events.Event]:
+    """The records of so many people, who leave when that holds of them; with a rate, of callers who arrive by it.
+
+    `prepared` is called before the first of them comes.
+    """
+    found: list[events.Event] = []
+    crew = Crew(by, found.append)
+    counts = split(by.mix, people)
+    await crew.prepare(counts, 0, lambda done, total: None)
+    prepared()
+    keeping = asyncio.create_task(crew.run())
+    try:
+        if by.arrivals_per_minute:
+            crew.arrive(by.arrivals_per_minute, by.turns_per_caller)
+        else:
+            for kind, count in counts.items():
+                for number in range(1, count + 1):
+                    crew.start(f"{kind}-{number}", kind)
+        await eventually(lambda: keeping.done() or until(found), within_s=300)
+        await crew.stop_all()
+        if keeping.done():
+            keeping.result()
+    finally:
+        keeping.cancel()
+        await asyncio.gather(keeping, return_exceptions=True)
+    return found

@@ -262,6 +262,7 @@ def spoken(**changes: Any) -> Spoken:
         (Refused(**AT, service="asr", took=0.25, status=503), [Row("ASR", "refused with 503", 250)]),
         (Failed(**AT, service="asr", what="bad"), [Row("ASR", "error", 0, "bad")]),
         (Lost(**AT, service="tts", what="1006"), [Row("TTS", "connection lost", 0, "lost: 1006")]),
+        (Lost(**AT, service="tts", what="1008", promised=True), [Row("TTS", "slow reader cut off", 0)]),
         (heard(), [Row("ASR", "final after end of speech", 500), Row("ASR", "first partial", 250)]),
         (
             heard(final_s=None, partial_s=None),
@@ -279,12 +280,15 @@ def spoken(**changes: Any) -> Spoken:
             [
                 Row("TTS", "first audio", 125),
                 Row("TTS", "gap within a reply", 750, "the listener heard a gap"),
-                Row("TTS", "audio of its text", 0, "the audio is not that of its text"),
             ],
         ),
         (
             Breach(**AT, service="asr", whose="voice-2", other_connection_id="c2", what="words"),
             [Row("ASR", "somebody else's", 0, "voice-1 (c1) got what is voice-2's (c2): words")],
+        ),
+        (
+            Breach(**AT, service="tts", whose="", other_connection_id="", what="noise"),
+            [Row("TTS", "somebody else's", 0, "voice-1 (c1) got what is not theirs: noise")],
         ),
         (
             Lag(at=1.0, worker="w", users=1, late_p95=0.25, late_worst=0.5, cpu=0.1),
@@ -417,6 +421,21 @@ def test_records_become_rows_and_go_to_the_master_in_batches() -> None:
     batches = [told["lines"] for told in bench.told if told["what"] == "records"]
     assert [len(lines) for lines in batches] == [1000, 1000, 500]
     assert [decode(line) for lines in batches for line in lines] == events
+
+
+def test_the_generators_processor_time_is_its_crews_and_its_own() -> None:
+    bench = Bench()
+    crew = bench.prepare()
+    lag = Lag(at=1.0, worker="w", users=1, late_p95=0.001, late_worst=0.002, cpu=0.1)
+    crew.on_event(lag)
+    end = time.process_time() + 0.05
+    while time.process_time() < end:
+        pass
+    crew.on_event(lag)
+    bench.worker.flush()
+    told = [decode(line) for told in bench.told if told["what"] == "records" for line in told["lines"]]
+    assert all(isinstance(each, Lag) for each in told)
+    assert [each.cpu > 0.1 for each in told if isinstance(each, Lag)] == [True, True]
 
 
 def test_what_the_master_does_not_take_waits_for_it() -> None:

@@ -15,7 +15,7 @@ from loadtest.metronome import FRAME_S, Metronome
 from loadtest.references import same
 from loadtest.settings import LoadSettings, shares, split
 from loadtest.sockets import prepare
-from loadtest.texts import name_of, replies
+from loadtest.texts import name_of, replies, sentences
 from loadtest.utterances import Library, Utterance, joined, utterance
 
 pytestmark = pytest.mark.unit
@@ -54,6 +54,20 @@ def test_everybody_is_told_something_else() -> None:
     assert min(lengths) >= 5
     assert max(lengths) <= 38
     assert len({name_of(kind, number) for kind in ("voice", "reader") for number in range(600)}) == 1200
+
+
+def test_what_people_say_is_as_long_as_it_is_to_be() -> None:
+    """Sentences of everybody's own, by the speed of speech."""
+    for seconds in (4.0, 8.0):
+        said = [text for number in range(100) for text in sentences("voice", number, 0, 3, seconds)]
+        assert len(set(said)) == 300
+        assert sum(len(text.split()) for text in said) / len(said) / 2.7 == pytest.approx(seconds, abs=1)
+
+
+def test_more_texts_than_there_are_of_a_length_are_no_endless_search() -> None:
+    """Some come again."""
+    assert len(replies("voice", 1, 0, 100, 5)) == 100
+    assert len(sentences("voice", 1, 0, 100, 1)) == 100
 
 
 def recorded(count: int) -> list[Utterance]:

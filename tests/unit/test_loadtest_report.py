@@ -177,6 +177,15 @@ def test_a_clean_run_holds() -> None:
     assert all(verdict.found is not None for verdict in found.verdicts)
 
 
+def test_a_slow_reader_that_is_cut_off_as_promised_has_lost_no_connection() -> None:
+    """It is counted by itself, and makes no incident."""
+    cut = Lost(at=START + 100, user="voice-1", service="tts", what="too_slow", promised=True)
+    found = reported([*CLEAN, cut])
+    assert found.holds
+    assert (found.counts.lost_connections, found.counts.cut_off) == (0, 1)
+    assert found.incidents == []
+
+
 def slower(**fields: float | None) -> Callable[[Sequence[Event]], list[Event]]:
     return lambda events: change(events, Heard, lambda each: msgspec.structs.replace(each, **fields), 0.06)
 
@@ -235,12 +244,31 @@ def test_what_is_broken_fails_its_threshold_and_no_other(name: str) -> None:
     assert report(collected(BROKEN[name](CLEAN)), msgspec.structs.replace(STRICT, **{name: None})).holds
 
 
-def test_audio_of_another_text_breaks_isolation() -> None:
-    """Without a record that names whose it is."""
-    found = reported(spoken(0.001, proof="other")(CLEAN))
+def test_a_breach_of_nobody_known_is_one_persons() -> None:
+    """Of audio that belongs to nobody, or words of another worker's person."""
+    found = reported([*CLEAN, msgspec.structs.replace(breach(START + 100), whose="", other_connection_id="")])
     assert failing(found) == {"breaches"}
-    assert found.isolation.breached == list(found.isolation.other_audio)
-    assert len(found.isolation.breached) == 1
+    assert (found.isolation.breaches, found.isolation.breached) == (1, ["voice-1"])
+    assert "| voice-1 | voice-1-asr | not known | – |" in as_markdown(found)
+
+
+def test_a_person_of_another_load_generator_is_found_by_its_words_or_its_name() -> None:
+    """With its connection, from the records of both: each generator knows its own people alone."""
+    mine = next(event for event in CLEAN if isinstance(event, Heard) and event.user == "voice-8")
+    said = msgspec.structs.replace(mine, spoken="bring me the green book", heard="")
+    events = [said if event is mine else event for event in CLEAN]
+    words = msgspec.structs.replace(
+        breach(mine.at + 1), whose="", other_connection_id="", heard="bring me a green book"
+    )
+    audio = msgspec.structs.replace(breach(mine.at + 1), service="tts", whose="voice-8", other_connection_id="")
+    found = reported([*events, words, audio]).isolation
+    assert [(each.whose, each.other_connection_id) for each in found.named] == [
+        ("voice-8", "voice-8-asr"),
+        ("voice-8", "voice-8-tts"),
+    ]
+    assert found.breached == ["voice-1", "voice-8"]
+    nobody = msgspec.structs.replace(words, heard="something that no one here has said")
+    assert reported([*events, nobody]).isolation.named[0].whose == ""
 
 
 def test_a_refused_reply_is_a_refusal_and_no_error() -> None:
@@ -581,8 +609,39 @@ def test_csv_has_a_row_for_each_measure_and_minute() -> None:
     rows = [line.split(",") for line in run_csv(found).splitlines()]
     assert len({len(row) for row in rows}) == 1
     assert len({(row[0], row[1]) for row in rows[1:] if row[0]}) == 5 * 9
+    told = {(row[1], row[3]): row for row in rows if not row[0]}
+    assert told["reconnects", ""][5] == told["refusals", ""][5] == "0"
+    assert int(told["utterances", ""][5]) == found.counts.utterances
+    assert int(told["connections", "a1f0"][5]) == found.shares[0].connections["a1f0"]
+    assert float(told["server_real_time_factor", "a1f0"][5]) > 0
+    assert 0 < float(told["generator_cpu", "worker-0"][5]) <= float(told["generator_cpu", "worker-0"][9])
     final = next(row for row in rows if row[1] == "asr_final_s" and not row[0] and not row[3])
     assert float(final[7]) == pytest.approx(found.measure("asr_final_s").all.p95)
+
+
+def test_what_the_server_told_of_itself_is_beside_what_people_met() -> None:
+    """In the page, in Markdown and in JSON: mean and most of each replica, and of the machine."""
+    found = reported(CLEAN)
+    mine = next(each for each in found.server if each.instance == "a1f0")
+    assert {"cpu", "memory_bytes", "queue", "queue_wait_s", "real_time_factor"} <= mine.mean.keys() == mine.most.keys()
+    cpu = [
+        event.values["process_cpu_seconds_total"]
+        for event in CLEAN
+        if isinstance(event, Replica) and event.instance == "a1f0"
+    ]
+    assert mine.mean["cpu"] == pytest.approx((cpu[-1] - cpu[0]) / 300, rel=0.01)
+    for text in (page(found), as_markdown(found)):
+        for what in ("CPU in cores", "jobs in the queue", "engine time for a second of audio", "this machine"):
+            assert what in text
+    assert json.loads(as_json(found))["server"][0]["instance"] == "a1f0"
+
+
+def test_markdown_has_the_first_errors() -> None:
+    """With the connection of each, and how many more there are."""
+    text = as_markdown(reported([*CLEAN, *(failed(START + 9, f"error {number}") for number in range(30))]))
+    assert "The first 20 of 30." in text
+    assert "| voice-1 | recognition | voice-1-asr | error 19 |" in text
+    assert "error 20" not in text
 
 
 # Capacity

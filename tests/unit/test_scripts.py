@@ -369,6 +369,28 @@ def test_grafana_is_added_to_the_monitoring_where_it_can_be_pulled(
     assert ("without Grafana" in done.stdout) is (not pulls)
 
 
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({}, "streams need a key: CHORUS_API_KEY="),
+        (
+            {"CHORUS_API_KEY": "k", "LOADTEST_CA_FILE": "nowhere.pem"},
+            "LOADTEST_CA_FILE=nowhere.pem: there is no such file",
+        ),
+        ({"CHORUS_API_KEY": "k", "LOADTEST_CA_FILE": "README"}, ""),
+        ({"LOADTEST_ASR_URL": "wss://elsewhere:8000"}, ""),
+    ],
+)
+def test_a_load_test_that_can_not_connect_is_not_begun(project: Path, given: dict[str, str], told: str) -> None:
+    """Of this stack, which wants a key; whether another wants one is not known here."""
+    (project / ".env").write_text("CHORUS_API_KEYS_FILE=./secrets/api_keys\n", encoding="utf-8")
+    (project / "README").touch()
+    stand_in(project, "docker", 'case "$*" in *ps*) echo container ;; esac')
+    done = run(project, "scripts/loadtest.sh", "run", **given)
+    assert (done.returncode != 0) is bool(told), done.stderr
+    assert told in done.stderr
+
+
 def test_make_help_lists_every_target() -> None:
     """Each target has its line."""
     text = (ROOT / "Makefile").read_text(encoding="utf-8")
