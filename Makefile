@@ -100,7 +100,7 @@ clean: ## remove .venv, .rivals and caches; the stack, its models and .env stay
 
 .PHONY: bench-asr bench-asr-accuracy bench-asr-false-text bench-asr-hotwords bench-asr-long bench-asr-reconnect
 .PHONY: bench-tts bench-tts-busy bench-tts-overload bench-tts-round-trip bench-tts-first-audio bench-tts-compute bench-tts-encodings
-.PHONY: bench-asr-overload bench-serving bench-gpu bench-rollout
+.PHONY: bench-asr-overload bench-serving bench-gpu bench-rollout bench-burst
 bench-asr: venv ## final latency by live speakers, beside the rivals: SPEECH=folder ARGS="--quick"
 	@$(PYTHON_RUN) benchmarks.asr_speakers $(SPEECH) $(ARGS)
 bench-asr-accuracy: venv ## word error rate beside faster-whisper's: SPEECH=folder with manifest.jsonl
@@ -136,3 +136,5 @@ bench-gpu: venv ## latency, throughput, memory, streams, listeners of one GPU, n
 	@$(PYTHON_RUN) benchmarks.gpu $(SPEECH) $(ARGS)
 bench-rollout: venv ## what 20 speakers and 20 listeners notice of five roll-outs of each service: SPEECH=folder
 	@$(PYTHON_RUN) benchmarks.rollout $(SPEECH) $(ARGS)
+bench-burst: venv ## 80, 100 and 200 streams at once onto two replicas of each service
+	@$(PYTHON_RUN) benchmarks.burst $(ARGS)

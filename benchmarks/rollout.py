@@ -1,10 +1,12 @@
 """Whether anybody notices a roll-out: live speakers and listeners while `make rollout` replaces the replicas.
 
-    python -m benchmarks.rollout [FOLDER] [--speakers 20] [--listeners 20] [--times 5] [--minutes 8] [--alone]
+    python -m benchmarks.rollout [FOLDER] [--speakers 20] [--listeners 20] [--times 5] [--minutes 8]
+        [--pause 1.2] [--alone]
 
-Speakers say clips back to back at the speed of speech over `chorus.aio.reconnecting_asr`. Listeners ask for one reply
-after the other, each when the one before has been played, and connect again where their connection was closed between
-two. Somebody else connects to each service every 0.2 s and leaves again. Meanwhile ASR and TTS are rolled out, so many
+Speakers say clips at the speed of speech over `chorus.aio.reconnecting_asr`, with a pause after each. Listeners ask
+for one reply after the other, each so long after the one before has been played, and connect again where their
+connection was closed between two. A machine that can't serve so many who never pause is asked with a longer `--pause`.
+Somebody else connects to each service every 0.2 s and leaves again. Meanwhile ASR and TTS are rolled out, so many
 times each, in turn.
 
 What must be zero: connects that failed, connections that ended without a close frame or with another code than 1012,
@@ -88,10 +90,10 @@ class Noticed:
         ]  # fmt: skip
 
 
-def spoken_for(clips: list[Clip], speakers: int, seconds: float) -> list[Speech]:
+def spoken_for(clips: list[Clip], speakers: int, seconds: float, pause_s: float = PAUSE_S) -> list[Speech]:
     """What so many speakers say, each for about so many seconds."""
-    mean = sum(len(read(clip)) for clip in clips) / len(clips) / SAMPLE_RATE + PAUSE_S
-    return speeches(clips, speakers, speakers * math.ceil(seconds / mean))
+    mean = sum(len(read(clip)) for clip in clips) / len(clips) / SAMPLE_RATE + pause_s
+    return speeches(clips, speakers, speakers * math.ceil(seconds / mean), pause_s=pause_s)
 
 
 async def speak(speech: Speech, url: str, name: str, noticed: Noticed, stop: asyncio.Event) -> tuple[Speech, Heard]:
@@ -172,8 +174,9 @@ async def speak(speech: Speech, url: str, name: str, noticed: Noticed, stop: asy
 class Listener:
     """Asks for replies, over as many connections as it takes."""
 
-    def __init__(self, url: str, name: str, noticed: Noticed, stop: asyncio.Event) -> None:
+    def __init__(self, url: str, name: str, noticed: Noticed, stop: asyncio.Event, pause_s: float) -> None:
         self._url = url
+        self._pause_s = pause_s
         self._name = name
         self._noticed = noticed
         self._stop = stop
@@ -221,7 +224,7 @@ class Listener:
             elif isinstance(event, tts_wire.SynthesisComplete):
                 self._noticed.replies += 1
                 self._begun = False
-                return True, event.seconds - (time.monotonic() - started)
+                return True, event.seconds - (time.monotonic() - started) + self._pause_s
             elif isinstance(event, tts_wire.Cancelled):
                 self._noticed.cut_replies.append(f"{self._name}: cancelled after {event.seconds_sent} s")
                 self._begun = False
@@ -232,7 +235,7 @@ class Listener:
                 return False, (event.retry_after_ms or 1000) / 1000
 
     async def _pause(self, stream: TtsStream, seconds: float) -> None:
-        """While the reply is played; a close that comes meanwhile raises `ConnectionLost`."""
+        """While the reply is played, and after it; a close that comes meanwhile raises `ConnectionLost`."""
         try:
             async with asyncio.timeout(max(0.0, seconds)):
                 while True:
@@ -279,24 +282,27 @@ async def measure(
     listeners: int,
     times: int,
     *,
+    pause_s: float = PAUSE_S,
     roll_out: RollOut = make_rollout,
     asr_url: str = ASR_URL,
     tts_url: str = TTS_URL,
 ) -> tuple[Noticed, list[tuple[Speech, Heard]]]:
     """Roll out so many times each under live streams; what was noticed, said and heard. Raises what a stream raises."""
     noticed, stop = Noticed(), asyncio.Event()
+
+    async def speak_by_turns(speech: Speech, number: int) -> tuple[Speech, Heard]:
+        await asyncio.sleep(pause_s * number / len(told))  # nobody's pauses are everybody's
+        return await speak(speech, asr_url, f"speaker {number + 1}", noticed, stop)
+
     replies = REPLIES.read_text(encoding="utf-8").splitlines()
     async with asyncio.TaskGroup() as tasks:
-        speakers = [
-            tasks.create_task(speak(speech, asr_url, f"speaker {number}", noticed, stop))
-            for number, speech in enumerate(told, 1)
-        ]
+        speakers = [tasks.create_task(speak_by_turns(speech, number)) for number, speech in enumerate(told)]
         for number in range(listeners):
-            listener = Listener(tts_url, f"listener {number + 1}", noticed, stop)
+            listener = Listener(tts_url, f"listener {number + 1}", noticed, stop, pause_s)
             tasks.create_task(listener.listen(forever(replies, 7 * number)))
         tasks.create_task(knock(lambda: connect_asr(asr_url), "ASR", noticed, stop))
         tasks.create_task(knock(lambda: connect_tts(tts_url), "TTS", noticed, stop))
-        await asyncio.sleep(2)
+        await asyncio.sleep(2 + pause_s)
         for number in range(times):
             for service in ("asr", "tts"):
                 started = time.monotonic()
@@ -354,17 +360,21 @@ def main() -> int:
     parser.add_argument("--listeners", type=int, default=20)
     parser.add_argument("--times", type=int, default=5, help="roll-outs of each service")
     parser.add_argument("--minutes", type=float, default=8, help="the most that a speaker has to say")
+    parser.add_argument("--pause", type=float, default=PAUSE_S, help="seconds after each utterance, and each reply")
     parser.add_argument("--alone", action="store_true", help="say the same once more without roll-outs, compare words")
     parser.add_argument("--output", type=Path, default=HERE / "results" / "rollout", help="without suffix")
     asked = parser.parse_args()
 
-    told = spoken_for(read_manifest(asked.folder), asked.speakers, asked.minutes * 60)
+    if asked.pause < PAUSE_S:
+        parser.error(f"--pause {asked.pause:g}: an utterance ends with {PAUSE_S} s of silence at least")
+    told = spoken_for(read_manifest(asked.folder), asked.speakers, asked.minutes * 60, asked.pause)
     noticed, pairs = asyncio.run(
-        measure(told, asked.listeners, asked.times, asr_url=asked.asr_url, tts_url=asked.tts_url)
+        measure(told, asked.listeners, asked.times, pause_s=asked.pause, asr_url=asked.asr_url, tts_url=asked.tts_url)
     )
     words = asyncio.run(compare_alone(pairs, asked.asr_url)) if asked.alone else None
     text = (
-        f"{asked.speakers} speakers, {asked.listeners} listeners, {asked.times} roll-outs of each service; "
+        f"{asked.speakers} speakers, {asked.listeners} listeners, {asked.pause:g} s after each utterance and reply, "
+        f"{asked.times} roll-outs of each service; "
         f"{machine.in_words()}\n\n{table(noticed, words)}"
     )
     faults = noticed.faults + ([*words.slips, *words.uncovered] if words else [])
