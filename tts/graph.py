@@ -158,7 +158,8 @@ def _save(model: Any, path: Path) -> None:
     """Weights apart from the graph: sessions map them into memory, and those of the same file share them."""
     import onnx
 
-    simplify(model)
+    # The back has a fiftieth of a voice's weights, and most of its work.
+    simplify(model, few_weights=path.name == BACK)
     weights = f"{path.name}.weights"
     onnx.save(model, str(path), save_as_external_data=True, location=weights, size_threshold=SMALL_BYTES)
 

@@ -10,9 +10,18 @@ WIDEN = "chorus_widen"
 """Initializer: where in the padding of a table (1, places, depth) that of scores (1, heads, length, places) is."""
 
 
-def simplify(model: Any) -> None:
-    """Make an `onnx.ModelProto` cheaper, in place; what it does not have is left alone."""
+HEIGHT = "chorus_height"
+"""Initializer: the axis that a line of samples is given to be a picture of height one."""
+
+
+def simplify(model: Any, *, few_weights: bool) -> None:
+    """Make an `onnx.ModelProto` cheaper, in place; what it does not have is left alone.
+
+    With `few_weights` at the cost of memory for them too.
+    """
     narrow_relative_places(model.graph)
+    if few_weights:
+        flatten_convolutions(model.graph)
     fuse_norms(model)
 
 
@@ -117,3 +126,42 @@ def _needed(nodes: list[Any], outputs: list[str]) -> list[Any]:
             kept.append(node)
             wanted.update(node.input)
     return kept[::-1]
+
+
+def flatten_convolutions(graph: Any) -> None:
+    """Make of each convolution over a line one over a picture of height one: a sixth off the decoder's later stages.
+
+    ONNX Runtime has kernels for those that work in blocks of channels, without unfolding what they read (NCHWc). Each
+    session keeps the weights in another order for them, so that sessions no longer share those of the file.
+    """
+    import numpy as np
+    from onnx import helper, numpy_helper
+
+    elsewhere = {
+        name for node in graph.node for place, name in enumerate(node.input) if node.op_type != "Conv" or place != 1
+    }
+    lines = {each.name: each for each in graph.initializer if len(each.dims) == 3 and each.name not in elsewhere}
+    found = [node for node in graph.node if node.op_type == "Conv" and node.input[1] in lines]
+    if not found:
+        return
+    graph.initializer.append(numpy_helper.from_array(np.array([2], np.int64), HEIGHT))
+    for name in {node.input[1] for node in found}:
+        lines[name].dims.insert(2, 1)
+    nodes: list[Any] = []
+    for node in graph.node:
+        if node not in found:
+            nodes.append(node)
+            continue
+        for attribute in node.attribute:
+            if attribute.name in ("kernel_shape", "strides", "dilations"):
+                attribute.ints.insert(0, 1)
+            elif attribute.name == "pads":
+                begin, end = attribute.ints
+                attribute.ints[:] = [0, begin, 0, end]
+        (line,), given = node.output, node.input[0]
+        node.input[0], node.output[0] = f"{line}_given", f"{line}_picture"
+        nodes.append(helper.make_node("Unsqueeze", [given, HEIGHT], [node.input[0]], f"{line}_unsqueeze"))
+        nodes.append(node)
+        nodes.append(helper.make_node("Squeeze", [node.output[0], HEIGHT], [line], f"{line}_squeeze"))
+    del graph.node[:]
+    graph.node.extend(nodes)

@@ -8,7 +8,7 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from tts.simplify import fuse_norms, narrow_relative_places
+from tts.simplify import flatten_convolutions, fuse_norms, narrow_relative_places
 
 pytestmark = pytest.mark.unit
 
@@ -139,3 +139,31 @@ def test_a_layer_normalisation_is_one_node_and_gives_the_same() -> None:
     assert [each.op_type for each in model.graph.node] == ["Transpose", "LayerNormalization", "Transpose"]
     (after,) = run(model, x=x)
     assert np.abs(after - before).max() < 1e-5
+
+
+@pytest.mark.parametrize("auto_pad", [False, True], ids=["pads", "no pads"])
+def test_a_convolution_over_a_picture_of_height_one_gives_the_same(auto_pad: bool) -> None:
+    """Dilated, padded unevenly, with weights that two share; weights that something else reads too are left alone."""
+    node = helper.make_node
+    rng = np.random.default_rng(3)
+    pads = {} if auto_pad else {"pads": [4, 2]}
+    constants = {
+        "weights": rng.normal(size=(16, 16, 3)).astype(np.float32),
+        "others": rng.normal(size=(16, 16, 3)).astype(np.float32),
+        "bias": rng.normal(size=16).astype(np.float32),
+        "half": np.array(0.5, np.float32),
+    }
+    nodes = [
+        node("Conv", ["x", "weights", "bias"], ["first"], dilations=[2], kernel_shape=[3], strides=[1], **pads),
+        node("Conv", ["first", "weights"], ["second"], kernel_shape=[3], strides=[2]),
+        node("Mul", ["others", "half"], ["computed"]),
+        node("Conv", ["second", "computed"], ["third"], kernel_shape=[3]),
+        node("Conv", ["third", "others"], ["y"], kernel_shape=[3]),
+    ]
+    model = graph_of(nodes, constants, {"x": [1, 16, "time"]}, {"y": [1, 16, "less"]})
+    x = rng.normal(size=(1, 16, 40)).astype(np.float32)
+    (before,) = run(model, x=x)
+    flatten_convolutions(model.graph)
+    (after,) = run(model, x=x)
+    np.testing.assert_allclose(after, before, rtol=1e-4, atol=1e-2)
+    assert sum(each.op_type == "Unsqueeze" for each in model.graph.node) == 2
