@@ -16,6 +16,10 @@ up: ## install what is missing, build, start, wait for health, and prove it
 test: ## style, types, unit, service and stack tests
 	@scripts/test.sh
 
+.PHONY: test-monitoring-away
+test-monitoring-away: ## streams while the monitoring is stopped, in a project of its own: MINUTES=10
+	@MONITORING_AWAY_MINUTES=$(or $(MINUTES),10) .venv/bin/python -m pytest tests/monitoring -k without_monitoring
+
 .PHONY: lint
 lint: ## style and types alone
 	@scripts/lint.sh
@@ -46,9 +50,15 @@ dev: ## both services as plain processes, without Docker
 start-asr start-tts: start-%: ## start the replicas of a service
 	@scripts/service.sh start $*
 stop-asr stop-tts: stop-%: ## stop them, after they have drained
-	@$(COMPOSE) stop $*
+	@scripts/service.sh stop $*
 restart-asr restart-tts: restart-%: ## restart them, after they have drained
 	@scripts/service.sh restart $*
+
+.PHONY: install-systemd uninstall-systemd
+install-systemd: ## start the stack with the machine; one service alone: SERVICE=asr
+	@scripts/systemd.sh install $(SERVICE)
+uninstall-systemd: ## take the units away; what runs goes on
+	@scripts/systemd.sh uninstall
 
 .PHONY: rollout
 rollout: ## replace the replicas one by one, by new images and settings, no stream cut: make rollout SERVICE=asr
