@@ -110,7 +110,7 @@ clean: ## remove .venv, .rivals and caches; the stack, its models and .env stay
 
 .PHONY: bench-asr bench-asr-accuracy bench-asr-false-text bench-asr-hotwords bench-asr-long bench-asr-reconnect
 .PHONY: bench-tts bench-tts-busy bench-tts-overload bench-tts-round-trip bench-tts-first-audio bench-tts-compute bench-tts-encodings
-.PHONY: bench-asr-overload bench-serving bench-gpu bench-rollout
+.PHONY: bench-asr-overload bench-serving bench-gpu bench-rollout sizing
 bench-asr: venv ## final latency by live speakers, beside the rivals: SPEECH=folder ARGS="--quick"
 	@$(PYTHON_RUN) benchmarks.asr_speakers $(SPEECH) $(ARGS)
 bench-asr-accuracy: venv ## word error rate beside faster-whisper's: SPEECH=folder with manifest.jsonl
@@ -144,5 +144,7 @@ bench-serving: venv ## the serving layer by itself: delay of 100 and 200 live st
 	@$(PYTHON_RUN) benchmarks.asr_serving $(SPEECH) $(ARGS)
 bench-gpu: venv ## latency, throughput, memory, streams, listeners of one GPU, no Docker: ARGS=--dry-run tries it on a CPU
 	@$(PYTHON_RUN) benchmarks.gpu $(SPEECH) $(ARGS)
+sizing: venv ## how many people, replicas, GPUs, memory: ARGS="--people 100 --turn-every 45", ARGS=--check (docs/sizing.md)
+	@$(PYTHON_RUN) benchmarks.sizing $(ARGS)
 bench-rollout: venv ## what 20 speakers and 20 listeners notice of five roll-outs of each service: SPEECH=folder
 	@$(PYTHON_RUN) benchmarks.rollout $(SPEECH) $(ARGS)
