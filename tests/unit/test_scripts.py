@@ -218,7 +218,7 @@ def test_replicas_are_kept_when_a_service_is_started_or_restarted(
 
 def test_replicas_are_as_many_as_env_says(project: Path) -> None:
     """However many there are; a number that nginx has no ports for is named, and nothing is started."""
-    stand_in(project, "docker", "case \"$*\" in *' ps '*) echo abc ;; *) echo \"$*\" >>calls ;; esac")
+    stand_in(project, "docker", 'case "$*" in *\' ps \'*) echo abc ;; *) echo "$*" >>calls ;; esac')
     (project / ".env").write_text("ASR_REPLICAS=3   # since May\n", encoding="utf-8")
     assert run(project, "scripts/service.sh", "start", "asr").returncode == 0
     assert "--scale asr=3 asr" in (project / "calls").read_text(encoding="utf-8")

@@ -102,7 +102,7 @@ def test_a_stop_waits_longer_than_docker_does(rendered: Path) -> None:
 def test_the_front_is_all_but_the_replicas(project: Path) -> None:
     """As Compose lists it, with the profiles that are chosen."""
     services = "printf '%s\\n' models asr tts nginx prometheus"
-    stand_in(project, "docker", f"case \"$*\" in *'config --services') {services} ;; *) echo \"$*\" >>calls ;; esac")
+    stand_in(project, "docker", f'case "$*" in *\'config --services\') {services} ;; *) echo "$*" >>calls ;; esac')
     for action in ("start", "stop"):
         assert run(project, "scripts/service.sh", action, "front").returncode == 0
     started, stopped = (project / "calls").read_text(encoding="utf-8").splitlines()
