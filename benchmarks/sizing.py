@@ -8,8 +8,8 @@ C); on a GPU whoever waits is decoded in one batch, after the one that runs. Par
 to finals. Utterances are of about 5 s, as those that were measured. Synthesis is work: seconds of a server for a second
 of audio, and a share of the servers that may be busy. Several GPUs are as many queues: a replica stays on its own.
 
-What stands in `benchmarks/results/` is measured. `GPUS` is not: it is estimated from public figures, and says so. With
-`make bench-gpu` on your own machine give what it found: `--decode`, `--gpu-replica-gib`.
+What stands in `benchmarks/results/` is measured. `GPUS` is not: it is estimated from public figures, and says so. For
+your own GPU give `--decode` and `--gpu-replica-gib`.
 
 `--check` shows what the arithmetic says of the measured levels beside what was measured.
 """
@@ -295,7 +295,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--turn-every", type=float, default=Talk.turn_every, help="seconds from turn to turn")
     parser.add_argument("--reply", type=float, default=Talk.reply, help="seconds of audio")
     parser.add_argument("--limit", type=float, default=1.0, help="finals' p95, seconds from the true end of speech")
-    parser.add_argument("--decode", type=float, help="seconds of one decoding on your GPU, as measured")
+    parser.add_argument("--decode", type=float, help="seconds of one decoding on your GPU: asr_decode_seconds, mean")
     parser.add_argument("--gpu-replica-gib", type=float, help="GPU memory of a recognition replica, as measured")
     parser.add_argument("--check", action="store_true", help="the arithmetic beside what was measured")
     given = parser.parse_args(arguments)

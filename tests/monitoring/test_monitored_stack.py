@@ -343,7 +343,7 @@ async def test_without_monitoring_nothing_restarts_and_no_stream_notices(prometh
                 while stream.protocol.complete < asked:
                     event = await stream.receive()
                     assert not isinstance(event, Error), event
-                await asyncio.sleep(1)
+                await asyncio.sleep(3)
             await stream.send(stream.protocol.close())
             async for _ in stream:
                 pass
