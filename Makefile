@@ -17,7 +17,7 @@ test: ## style, types, unit, service and stack tests
 	@scripts/test.sh
 
 .PHONY: test-monitoring-away
-test-monitoring-away: ## streams while the monitoring is stopped, in a project of its own: MINUTES=10
+test-monitoring-away: venv ## streams while the monitoring is stopped, in a project of its own: MINUTES=10
 	@MONITORING_AWAY_MINUTES=$(or $(MINUTES),10) .venv/bin/python -m pytest tests/monitoring -k without_monitoring
 
 .PHONY: lint

@@ -11,6 +11,7 @@ import time
 import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -38,6 +39,8 @@ FRAME = 3200
 """Bytes of 0.1 s at 16 kHz."""
 PAUSE = bytes(15 * FRAME)
 """After each time that the clip is said, so that its words are final."""
+BETWEEN_S = 15
+"""From what is said or asked for to the next."""
 PROMETHEUS_OWN = {"up", "ALERTS"}
 """Series that Prometheus makes itself."""
 
@@ -325,6 +328,10 @@ async def test_without_monitoring_nothing_restarts_and_no_stream_notices(prometh
                         await stream.send(stream.protocol.audio(audio[start : start + FRAME]))
                         await asyncio.sleep(0.1)
                     said += 1
+                    began = time.monotonic()
+                    while not over.is_set() and time.monotonic() - began < BETWEEN_S:
+                        await stream.send(stream.protocol.audio(bytes(FRAME)))
+                        await asyncio.sleep(0.1)
                 await stream.send(stream.protocol.close())
 
             async def hear() -> None:
@@ -343,7 +350,8 @@ async def test_without_monitoring_nothing_restarts_and_no_stream_notices(prometh
                 while stream.protocol.complete < asked:
                     event = await stream.receive()
                     assert not isinstance(event, Error), event
-                await asyncio.sleep(3)
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(over.wait(), BETWEEN_S)
             await stream.send(stream.protocol.close())
             async for _ in stream:
                 pass
