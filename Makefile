@@ -16,6 +16,10 @@ up: ## install what is missing, build, start, wait for health, and prove it
 test: ## style, types, unit, service and stack tests
 	@scripts/test.sh
 
+.PHONY: test-monitoring-away
+test-monitoring-away: venv ## streams while the monitoring is stopped, in a project of its own: MINUTES=10
+	@MONITORING_AWAY_MINUTES=$(or $(MINUTES),10) .venv/bin/python -m pytest tests/monitoring -k without_monitoring
+
 .PHONY: lint
 lint: ## style and types alone
 	@scripts/lint.sh
@@ -46,9 +50,15 @@ dev: ## both services as plain processes, without Docker
 start-asr start-tts: start-%: ## start the replicas of a service
 	@scripts/service.sh start $*
 stop-asr stop-tts: stop-%: ## stop them, after they have drained
-	@$(COMPOSE) stop $*
+	@scripts/service.sh stop $*
 restart-asr restart-tts: restart-%: ## restart them, after they have drained
 	@scripts/service.sh restart $*
+
+.PHONY: install-systemd uninstall-systemd
+install-systemd: ## start the stack with the machine; one service alone: SERVICE=asr
+	@scripts/systemd.sh install $(SERVICE)
+uninstall-systemd: ## take the units away; what runs goes on
+	@scripts/systemd.sh uninstall
 
 .PHONY: rollout
 rollout: ## replace the replicas one by one, by new images and settings, no stream cut: make rollout SERVICE=asr
@@ -100,7 +110,7 @@ clean: ## remove .venv, .rivals and caches; the stack, its models and .env stay
 
 .PHONY: bench-asr bench-asr-accuracy bench-asr-false-text bench-asr-hotwords bench-asr-long bench-asr-reconnect
 .PHONY: bench-tts bench-tts-busy bench-tts-overload bench-tts-round-trip bench-tts-first-audio bench-tts-compute bench-tts-encodings
-.PHONY: bench-asr-overload bench-serving bench-gpu bench-rollout bench-burst
+.PHONY: bench-asr-overload bench-serving bench-gpu bench-rollout bench-burst sizing
 bench-asr: venv ## final latency by live speakers, beside the rivals: SPEECH=folder ARGS="--quick"
 	@$(PYTHON_RUN) benchmarks.asr_speakers $(SPEECH) $(ARGS)
 bench-asr-accuracy: venv ## word error rate beside faster-whisper's: SPEECH=folder with manifest.jsonl
@@ -134,6 +144,8 @@ bench-serving: venv ## the serving layer by itself: delay of 100 and 200 live st
 	@$(PYTHON_RUN) benchmarks.asr_serving $(SPEECH) $(ARGS)
 bench-gpu: venv ## latency, throughput, memory, streams, listeners of one GPU, no Docker: ARGS=--dry-run tries it on a CPU
 	@$(PYTHON_RUN) benchmarks.gpu $(SPEECH) $(ARGS)
+sizing: venv ## how many people, replicas, GPUs, memory: ARGS="--people 100 --turn-every 45", ARGS=--check (docs/sizing.md)
+	@$(PYTHON_RUN) benchmarks.sizing $(ARGS)
 bench-rollout: venv ## what 20 speakers and 20 listeners notice of five roll-outs of each service: SPEECH=folder
 	@$(PYTHON_RUN) benchmarks.rollout $(SPEECH) $(ARGS)
 bench-burst: venv ## 80, 100 and 200 streams at once onto two replicas of each service

@@ -123,7 +123,7 @@ async def speak(speech: Speech, url: str, name: str, noticed: Noticed, stop: asy
                 if sent > end + PAUSE_S - FRAME_S:
                     if stop.is_set():
                         break
-                    end = next(ends)
+                    end = next(ends, math.inf)
                 sent += FRAME_S
                 await asyncio.sleep(max(0.0, started + sent - time.monotonic()))
                 await stream.send(stream.protocol.audio(frame))

@@ -43,5 +43,8 @@ if [[ ${1:-} == --check ]]; then
   exit 0
 fi
 unset ALERT_WEBHOOK_URL
+# What it has told is forgotten: an alert that ended while it was away, and came again, would count as told, and be kept
+# back for repeat_interval. What still fires is told once more instead. Silences are in another file, and stay.
+rm -f /alertmanager/nflog
 exec prometheus-alertmanager --config.file="$config" --storage.path=/alertmanager --cluster.listen-address= \
   --web.external-url=http://localhost:9093 --log.format=json

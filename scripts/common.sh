@@ -42,13 +42,20 @@ put_setting() {
   fi
 }
 
-# as_scaled SERVICE...: the --scale options that keep each at its number of containers. Without them
-# `docker compose up` takes every service back to one.
+# as_scaled SERVICE...: the --scale options that give each the number of replicas that .env says (ASR_REPLICAS,
+# TTS_REPLICAS), or keep it at its number of containers. Without them `docker compose up` takes every service back to one.
 as_scaled() {
-  local service count
+  local service name count
   for service in "$@"; do
-    count=$(docker compose ps --all --quiet "$service" | wc -l)
-    printf -- '--scale %s=%d ' "$service" "$((count > 0 ? count : 1))"
+    name=${service^^}_REPLICAS
+    count=$(setting "$name")
+    if [[ -z $count ]]; then
+      count=$(docker compose ps --all --quiet "$service" | wc -l)
+      ((count > 0)) || count=1
+    elif [[ ! $count =~ ^[1-6]$ ]]; then
+      die "$name: must be 1 to 6 (got '$count')"
+    fi
+    printf -- '--scale %s=%d ' "$service" "$count"
   done
 }
 

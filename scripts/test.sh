@@ -5,6 +5,10 @@
 source "$(dirname "$0")/common.sh"
 
 scripts/venv.sh
+command -v systemd-analyze >/dev/null || {
+  say "installing systemd-analyze"
+  as_root apt-get -qq update && as_root apt-get -qq install -y --no-install-recommends systemd >/dev/null
+}
 scripts/lint.sh
 scripts/up.sh
 say "pytest"

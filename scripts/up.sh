@@ -12,7 +12,8 @@ say "fetching and verifying the models"
 docker compose run --rm -T models || die "the models could not be fetched; the lines above tell which and why"
 
 say "starting"
-read -ra scales <<<"$(as_scaled asr tts)"
+scaled=$(as_scaled asr tts)
+read -ra scales <<<"$scaled"
 docker compose up -d --wait --wait-timeout 300 --quiet-pull "${scales[@]}" 2>.build/up.log || {
   tail -n 5 .build/up.log >&2
   docker compose ps -a >&2

@@ -11,13 +11,16 @@ import time
 import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any
 
 import pytest
 import soundfile
 from prometheus_client.parser import text_string_to_metric_families
 
-from chorus.aio import connect_asr
+from chorus.aio import connect_asr, connect_tts
+from chorus.tasks import send_and_receive
+from chorus.wire.common import Error
 from tests.conftest import DATA, ROOT
 from tests.monitoring.rules_files import alerts, rules
 
@@ -28,6 +31,16 @@ CLIP = DATA / "speech" / "3331-159605-0005.flac"
 JOBS = {"asr", "tts", "nginx", "node", "prometheus", "alertmanager"}
 MONITORING = ("prometheus", "alertmanager", "nginx-exporter", "node-exporter")
 OWN_PORTS = {"asr": "9001", "tts": "9002"}
+START = ("up", "-d", "--no-build", "--no-deps", "--no-recreate", "--wait")
+"""What of `docker compose` starts again what was stopped."""
+AWAY_S = 60 * float(os.environ.get("MONITORING_AWAY_MINUTES") or 0)
+"""How long streams go on without monitoring, after it has stopped; `make test-monitoring-away` takes its time."""
+FRAME = 3200
+"""Bytes of 0.1 s at 16 kHz."""
+PAUSE = bytes(15 * FRAME)
+"""After each time that the clip is said, so that its words are final."""
+BETWEEN_S = 15
+"""From what is said or asked for to the next."""
 PROMETHEUS_OWN = {"up", "ALERTS"}
 """Series that Prometheus makes itself."""
 
@@ -82,6 +95,10 @@ class Prometheus:
     """Its API."""
 
     def __init__(self) -> None:
+        self.locate()
+
+    def locate(self) -> None:
+        """Find its port, which is another one after each start."""
         self._url = f"http://{address('prometheus', 9090)}/api/v1"
 
     def get(self, path: str, **query: str) -> Any:
@@ -90,9 +107,9 @@ class Prometheus:
         assert answer["status"] == "success", answer
         return answer["data"]
 
-    def query(self, expression: str) -> list[dict[str, Any]]:
-        """An instant query's series."""
-        found: list[dict[str, Any]] = self.get("query", query=expression)["result"]
+    def query(self, expression: str, **at: str) -> list[dict[str, Any]]:
+        """An instant query's series, now or at `time` (Unix, seconds)."""
+        found: list[dict[str, Any]] = self.get("query", query=expression, **at)["result"]
         return found
 
     def selected(self, expression: str) -> set[str]:
@@ -233,40 +250,119 @@ def test_the_address_of_the_webhook_is_shown_to_nobody(prometheus: Prometheus) -
     assert "secret-path" not in json.dumps(status)
 
 
-def test_a_stopped_replica_is_told_to_alertmanager_and_by_it(prometheus: Prometheus) -> None:
-    """`docker stop` of a service's one replica: the alert fires, Alertmanager has it and posts it."""
+def alerts_known() -> list[dict[str, Any]]:
+    """What Alertmanager has now of services being down."""
+    known: list[dict[str, Any]] = get(
+        f"http://{address('alertmanager', 9093)}/api/v2/alerts?filter=alertname=ServiceDown"
+    )
+    return known
+
+
+def told(prometheus: Prometheus) -> bool:
+    """Whether an alert of a service being down is there, on its way, or has not been posted as resolved."""
+    if prometheus.query('ALERTS{alertname="ServiceDown"}') or alerts_known():
+        return True
+    return len(posts("firing")) != len(posts("resolved"))
+
+
+def posts(status: str) -> list[str]:
+    """What Alertmanager posted of it that no replica of synthesis serves: `firing` or `resolved`."""
+    wanted = (f'"status":"{status}"', '"groupLabels":{"alertname":"ServiceDown","job":"tts"}')
+    return [line for line in compose("logs", "webhook").splitlines() if all(each in line for each in wanted)]
+
+
+def test_a_stopped_replica_is_told_to_alertmanager_and_by_it_and_again_after_a_restart(prometheus: Prometheus) -> None:
+    """`docker stop` of a service's one replica: the alert fires, Alertmanager has it and posts it.
+
+    It is posted anew when it ended while Alertmanager was away and the replica stopped again while Prometheus was:
+    neither counts as told what was told before, nor does what was measured before count as measured now.
+    """
     until(
         "both serve", lambda: len(prometheus.query('asr_status{status="ok"} == 1 or tts_status{status="ok"} == 1')) == 2
     )
+    # A slow start is an alert too. One that has not been told to be over would be the same one still.
+    until("nothing is told any more of the start", lambda: not told(prometheus))
+    before = len(posts("firing"))
     compose("stop", "--timeout", "20", "tts")
-    alertmanager = address("alertmanager", 9093)
-
-    def posted() -> str:
-        return "".join(line for line in compose("logs", "webhook").splitlines() if "ServiceDown" in line)
-
-    body = until("the alert is posted", posted)
-    assert "/secret-path" in body
-    known = get(f"http://{alertmanager}/api/v2/alerts?filter=alertname=ServiceDown")
+    until("the alert is posted", lambda: len(posts("firing")) == before + 1)
+    assert "/secret-path" in posts("firing")[-1]
+    known = alerts_known()
     assert [each["labels"]["job"] for each in known] == ["tts"]
     assert known[0]["annotations"]["runbook"] == alerts()["ServiceDown"]["annotations"]["runbook"]
-    compose("up", "-d", "--no-build", "--no-recreate", "--wait", "tts")
+
+    compose("stop", "alertmanager")
+    compose(*START, "tts")
+    until("it serves again", lambda: prometheus.query('tts_status{status="ok"} == 1'))
+    compose("stop", "prometheus")
+    stopped = time.time()
+    compose("stop", "--timeout", "20", "tts")
+    compose(*START, "prometheus", "alertmanager")
+    prometheus.locate()
+    assert not prometheus.query('tts_status{status="ok"}', time=str(stopped + 61))
+    until("the alert is posted again", lambda: len(posts("firing")) == before + 2)
+    assert len(posts("resolved")) == before
+    compose(*START, "tts")
 
 
 async def test_without_monitoring_nothing_restarts_and_no_stream_notices(prometheus: Prometheus) -> None:
-    """Who watches goes away while somebody speaks: every word comes, and nothing was started anew."""
-    audio = soundfile.read(CLIP, dtype="int16")[0].tobytes()
-    async with connect_asr(f"ws://{address('nginx', 8000)}", sample_rate=16000) as stream:
-        stopping = asyncio.create_task(asyncio.to_thread(compose, "stop", "--timeout", "5", *MONITORING))
-        for start in range(0, len(audio), 3200):
-            await stream.send(stream.protocol.audio(audio[start : start + 3200]))
-            await asyncio.sleep(0.1)
-        await stopping
-        await stream.send(stream.protocol.close())
-        async for _ in stream:
-            pass
-        assert "home" in stream.protocol.text.lower()
+    """Who watches goes away while somebody speaks and somebody listens.
+
+    On the same two connections every word and every reply comes, and nothing that serves was started anew.
+    """
+    audio = soundfile.read(CLIP, dtype="int16")[0].tobytes() + PAUSE
+    over = asyncio.Event()
+
+    async def stay_away() -> None:
+        await asyncio.to_thread(compose, "stop", "--timeout", "5", *MONITORING)
+        await asyncio.sleep(AWAY_S)
+        over.set()
+
+    async def speak() -> None:
+        async with connect_asr(f"ws://{address('nginx', 8000)}", sample_rate=16000) as stream:
+            said = 0
+
+            async def say() -> None:
+                nonlocal said
+                while not over.is_set():
+                    for start in range(0, len(audio), FRAME):
+                        await stream.send(stream.protocol.audio(audio[start : start + FRAME]))
+                        await asyncio.sleep(0.1)
+                    said += 1
+                    began = time.monotonic()
+                    while not over.is_set() and time.monotonic() - began < BETWEEN_S:
+                        await stream.send(stream.protocol.audio(bytes(FRAME)))
+                        await asyncio.sleep(0.1)
+                await stream.send(stream.protocol.close())
+
+            async def hear() -> None:
+                async for event in stream:
+                    assert not isinstance(event, Error), event
+
+            await send_and_receive(say(), hear())
+            assert stream.protocol.text.lower().count("at home") == said
+
+    async def listen() -> None:
+        async with connect_tts(f"ws://{address('nginx', 8003)}") as stream:
+            asked = 0
+            while not over.is_set():
+                asked += 1
+                await stream.send(stream.protocol.synthesize("Nobody watches, and every word is still spoken."))
+                while stream.protocol.complete < asked:
+                    event = await stream.receive()
+                    assert not isinstance(event, Error), event
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(over.wait(), BETWEEN_S)
+            await stream.send(stream.protocol.close())
+            async for _ in stream:
+                pass
+            assert stream.protocol.complete == asked
+
+    async with asyncio.TaskGroup() as group:
+        for task in (stay_away(), speak(), listen()):
+            group.create_task(task)
+    assert not await asyncio.to_thread(compose, "ps", "--quiet", *MONITORING)
     assert await asyncio.to_thread(restarts_and_health) == {(0, "healthy")}
-    await asyncio.to_thread(compose, "up", "-d", "--no-build", "--no-recreate", "--wait", *MONITORING)
+    await asyncio.to_thread(compose, *START, *MONITORING)
 
 
 def restarts_and_health() -> set[tuple[int, str]]:

@@ -216,6 +216,20 @@ def test_replicas_are_kept_when_a_service_is_started_or_restarted(
     assert f"--scale asr={scale} asr" in calls[-1]
 
 
+def test_replicas_are_as_many_as_env_says(project: Path) -> None:
+    """However many there are; a number that nginx has no ports for is named, and nothing is started."""
+    stand_in(project, "docker", 'case "$*" in *\' ps \'*) echo abc ;; *) echo "$*" >>calls ;; esac')
+    (project / ".env").write_text("ASR_REPLICAS=3   # since May\n", encoding="utf-8")
+    assert run(project, "scripts/service.sh", "start", "asr").returncode == 0
+    assert "--scale asr=3 asr" in (project / "calls").read_text(encoding="utf-8")
+    (project / "calls").unlink()
+    (project / ".env").write_text("ASR_REPLICAS=7\n", encoding="utf-8")
+    done = run(project, "scripts/service.sh", "start", "asr")
+    assert done.returncode == 1
+    assert "ASR_REPLICAS: must be 1 to 6 (got '7')" in done.stderr
+    assert not (project / "calls").exists()
+
+
 @pytest.mark.parametrize(
     ("engine", "compose", "said"), [("24.0.7", "2.40.0", "Engine"), ("28.5.2", "2.23.3", "Compose")]
 )
