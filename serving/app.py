@@ -17,7 +17,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 from chorus.wire.settings import SettingsError, from_query
 from serving.access import SUBPROTOCOL, Access, subprotocols
 from serving.connection import Connection, Session
-from serving.errors import StreamError
+from serving.errors import StreamError, shortened
 from serving.gpu import Gpu
 from serving.metrics import ConnectionMetrics, metrics_endpoint
 from serving.service import Service
@@ -117,7 +117,7 @@ def refusal_response(refusal: Refusal) -> JSONResponse:
     headers = {} if refusal.retry_after_s is None else {"Retry-After": str(refusal.retry_after_s)}
     if refusal.status == 401:
         headers["WWW-Authenticate"] = "Bearer"
-    error = {"code": refusal.code, "message": refusal.message}
+    error = {"code": refusal.code, "message": shortened(refusal.message)}
     return JSONResponse({"error": error}, refusal.status, headers)
 
 
