@@ -18,12 +18,14 @@ A recoverable one is answered and the stream goes on; a fatal one is answered an
 from __future__ import annotations
 
 from http import HTTPStatus
-from typing import ClassVar
+from typing import ClassVar, get_args
 
 import msgspec
 
 from chorus.wire.common import CloseCode, Error, ErrorCode
 
+CODES = frozenset(get_args(ErrorCode))
+"""Of the protocol."""
 MAX_MESSAGE_CHARS = 500
 """Of an error's message: it may quote what the client sent, which may be a megabyte."""
 

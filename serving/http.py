@@ -27,6 +27,7 @@ class HttpProtocol(HttpToolsProtocol):
         super().connection_made(transport)
         self._head_bytes = 0
         self._in_head = True
+        self._too_large = False
         self._request_timer: asyncio.TimerHandle | None = None
         self._await_request()
 
@@ -41,7 +42,8 @@ class HttpProtocol(HttpToolsProtocol):
             self._head_bytes += len(data)
         super().data_received(data)
         if self._in_head and self._head_bytes > MAX_HEAD_BYTES and not self.transport.is_closing():
-            self._refuse(431, "too_large", "line and headers are too large")
+            self._too_large = True
+            self.send_400_response("")
 
     def on_message_begin(self) -> None:
         """A request begins."""
@@ -50,8 +52,12 @@ class HttpProtocol(HttpToolsProtocol):
         self._await_request()
 
     def on_headers_complete(self) -> None:
-        """Its head has come."""
+        """Its head has come. Raises `ValueError`, which uvicorn answers by `send_400_response`."""
         self._head_bytes, self._in_head = 0, False
+        size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
+        if size > MAX_HEAD_BYTES:
+            self._too_large = True
+            raise ValueError("the head is too large")
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:
@@ -65,8 +71,13 @@ class HttpProtocol(HttpToolsProtocol):
         super().handle_websocket_upgrade()
 
     def send_400_response(self, msg: str) -> None:
-        """Say so in the protocol's words."""
-        self._refuse(400, "bad_message", "not an HTTP request")
+        """Say what is wrong in the protocol's words."""
+        if self._too_large:
+            answer = http_error(431, "too_large", "line and headers are too large")
+        else:
+            answer = http_error(400, "bad_message", "not an HTTP request")
+        self.transport.write(answer)
+        self.transport.close()
 
     def _should_upgrade(self) -> bool:
         # RFC 6455 section 4.2.1: HTTP/1.1 or higher. uvicorn would forget which it was.
@@ -83,7 +94,3 @@ class HttpProtocol(HttpToolsProtocol):
         if self._request_timer is not None:
             self._request_timer.cancel()
             self._request_timer = None
-
-    def _refuse(self, status: int, code: str, message: str) -> None:
-        self.transport.write(http_error(status, code, message))
-        self.transport.close()

@@ -88,9 +88,15 @@ def gauge_from(name: str, help_text: str, read: Callable[[], float], registry: C
 
 
 def replica_metrics(
-    prefix: str, state: ReplicaState, *, drain_s: float, sockets: Callable[[], int], registry: CollectorRegistry
+    prefix: str,
+    state: ReplicaState,
+    *,
+    drain_s: float,
+    sockets: Callable[[], int],
+    tasks: Callable[[], int],
+    registry: CollectorRegistry,
 ) -> None:
-    """What a replica is doing as a whole, read at each scrape; `sockets` counts the WebSockets that exist."""
+    """What a replica is doing as a whole, read at each scrape: `sockets` are WebSockets, `tasks` the event loop's."""
     status = Gauge(f"{prefix}_status", "1 for what /health reports, 0 for the others", ["status"], registry=registry)
     for each in get_args(Status):
         status.labels(each).set_function(partial(_is, state, each))
@@ -102,6 +108,7 @@ def replica_metrics(
         ("max_connections", "Streams that may be open at once", lambda: state.max_connections),
         ("slots_taken", "Slots that streams hold; not for long above the sockets", lambda: state.active_connections),
         ("stream_sockets", "WebSockets that exist, handshakes and refusals included", sockets),
+        ("asyncio_tasks", "Tasks of the event loop; those of a stream go with it", tasks),
         ("draining_seconds", "For how long the replica has been draining, 0 while it is not", lambda: state.draining_s),
         ("drain_limit_seconds", "How long it may take", lambda: drain_s),
     ):

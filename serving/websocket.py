@@ -16,6 +16,7 @@ import logging
 import socket
 from http import HTTPStatus
 from typing import Any, cast
+from urllib.parse import urlsplit
 
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.exceptions import InvalidHeader, InvalidUpgrade
@@ -72,6 +73,9 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
 
     def handle_connect(self, event: Request) -> None:
         """Make the scope as uvicorn does, then add the extensions."""
+        if not event.path.startswith("/"):  # an address with its host, which uvicorn would take for the path
+            parts = urlsplit(event.path)
+            event.path = f"/{parts.path.lstrip('/')}" + (f"?{parts.query}" if parts.query else "")
         super().handle_connect(event)
         if hasattr(self, "scope"):  # absent where the handshake itself was refused
             extensions: dict[str, Any] = cast("dict[str, Any]", self.scope)["extensions"]
