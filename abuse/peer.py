@@ -238,6 +238,13 @@ class Peer:
             pass
         return self.heard
 
+    def read_to_close(self, timeout_s: float) -> Heard:
+        """Read until the close frame, the connection's end, or nothing more comes in time."""
+        until = time.monotonic() + timeout_s
+        while self.heard.close is None and self.next_frame(max(0.001, until - time.monotonic())) is not None:
+            pass
+        return self.heard
+
     def read_until(self, kind: str, timeout_s: float) -> dict[str, Any] | None:
         """Read until a message of this type; None where the connection ends, or none comes in time."""
         until = time.monotonic() + timeout_s

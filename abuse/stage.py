@@ -26,14 +26,14 @@ SLOTS = 64
 
 
 @contextmanager
-def opened(vias: Sequence[str]) -> Iterator[list[Target]]:
-    """Both services, direct, behind nginx, or both ways."""
+def opened(vias: Sequence[str], services: Sequence[Service] = SERVICES) -> Iterator[list[Target]]:
+    """The services, direct, behind nginx, or both ways."""
     with ExitStack() as stack:
         targets = []
         if "direct" in vias:
-            targets += [stack.enter_context(replica(service)) for service in SERVICES]
+            targets += [stack.enter_context(replica(service)) for service in services]
         if "nginx" in vias:
-            targets += stack.enter_context(project())
+            targets += [each for each in stack.enter_context(project()) if each.service in services]
         yield targets
 
 

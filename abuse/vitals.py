@@ -70,7 +70,13 @@ def settled(target: Target, before: Vitals | None = None, *, within_s: float = S
     """Once no stream is open, and, with `before`, tasks and descriptors are as they were; as it is when time is up."""
     until = time.monotonic() + within_s
     while True:
-        now = read(target)
+        try:
+            now = read(target)
+        except OSError:
+            if time.monotonic() > until:
+                raise
+            time.sleep(1)
+            continue
         calm = now.active == 0 and now.sockets == 0
         if before is not None:
             calm = calm and now.tasks <= before.tasks and now.descriptors <= before.descriptors

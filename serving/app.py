@@ -180,4 +180,7 @@ def create_apps(service: Service, state: ReplicaState, gpu: Gpu | None = None) -
     ]
     stream_app = Starlette(routes=stream_routes, exception_handlers=handlers)
     admin_routes = [*common, WebSocketRoute("/{path:path}", _no_such_stream)]
-    return stream_app, Starlette(routes=admin_routes, exception_handlers=handlers), streams
+    admin_app = Starlette(routes=admin_routes, exception_handlers=handlers)
+    for app in (stream_app, admin_app):
+        app.router.redirect_slashes = False  # a redirect would go to whatever host the client names
+    return stream_app, admin_app, streams

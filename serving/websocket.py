@@ -35,6 +35,10 @@ TCP_STATES_OF_A_PEER = frozenset((1, 4, 5))
 """ESTABLISHED, FIN_WAIT1 and FIN_WAIT2 (Linux, net/tcp_states.h): the peer has sent neither FIN nor RST."""
 
 
+QUIET_S = 0.5
+"""A peer that broke the protocol is heard out, until it has been silent for so long …"""
+LINGER_S = 5.0
+"""… or for so long at most."""
 PONG_BYTE = bytes([0x80 | Opcode.PONG])
 """The first of a pong."""
 
@@ -70,12 +74,12 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         self._message = bytearray()
         """What has come of a message in fragments."""
         self._late_pong: bytes | None = None
+        self._lingering_since: float | None = None
 
     def handle_connect(self, event: Request) -> None:
         """Make the scope as uvicorn does, then add the extensions."""
-        if not event.path.startswith("/"):  # an address with its host, which uvicorn would take for the path
-            parts = urlsplit(event.path)
-            event.path = f"/{parts.path.lstrip('/')}" + (f"?{parts.query}" if parts.query else "")
+        if not event.path.startswith("/"):
+            event.path = _origin_form(event.path)
         super().handle_connect(event)
         if hasattr(self, "scope"):  # absent where the handshake itself was refused
             extensions: dict[str, Any] = cast("dict[str, Any]", self.scope)["extensions"]
@@ -99,6 +103,9 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
 
     def data_received(self, data: bytes) -> None:
         """As uvicorn does, and remember when: it is a sign of life."""
+        if self._lingering_since is not None:
+            self._linger()
+            return
         self._received_at = self.loop.time()
         super().data_received(data)
         if self.conn.handshake_exc is not None and not self.handshake_initiated:
@@ -143,6 +150,33 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
             return False
         return True
 
+    def handle_parser_exception(self) -> None:
+        """Tell the peer how it broke the protocol, and hear it out.
+
+        A socket that is closed on what the peer still sends resets the connection, and what was said last is lost.
+        """
+        if self._lingering_since is not None or self.transport.is_closing():
+            return
+        assert self.conn.close_sent is not None
+        code, reason = self.conn.close_sent.code, self.conn.close_sent.reason
+        self.queue.put_nowait({"type": "websocket.disconnect", "code": code, "reason": reason})
+        self.transport.write(b"".join(self.conn.data_to_send()))
+        self.close_sent = True
+        self.stop_keepalive()
+        if self.read_paused:
+            self.read_paused = False
+            self.transport.resume_reading()
+        self._lingering_since = self.loop.time()
+        self._linger()
+
+    def _linger(self) -> None:
+        """Close once the peer is silent. The timer is uvicorn's: it leaves a connection open that has one."""
+        assert self._lingering_since is not None
+        if self.close_timer is not None:
+            self.close_timer.cancel()
+        end = min(self.loop.time() + QUIET_S, self._lingering_since + LINGER_S)
+        self.close_timer = self.loop.call_at(end, self.transport.abort)
+
     def handle_ping(self) -> None:
         """Answer; while the peer does not read, only the newest pong waits for it (RFC 6455 section 5.5.3)."""
         for data in self.conn.data_to_send():
@@ -176,3 +210,12 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
             return True
         state: int = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0]
         return state not in TCP_STATES_OF_A_PEER
+
+
+def _origin_form(address: str) -> str:
+    """Path and query of an address that came with its host, which uvicorn would take for the path (RFC 9112 3.2.2)."""
+    try:
+        parts = urlsplit(address)
+    except ValueError:
+        return "/"  # where there is nothing
+    return f"/{parts.path.lstrip('/')}" + (f"?{parts.query}" if parts.query else "")
