@@ -192,8 +192,11 @@ def fuzz(
     while tally.count < count and time.monotonic() < until and len(tally.failures) < MOST_FAILURES:
         this = start + number
         number += 1
+        known = len(tally.failures)
         try:
             _round(target, this, ROUND, tally)
+            for failure in tally.failures[known:]:
+                tell(f"{target.name}: {json.dumps(failure, ensure_ascii=False)}")
             now = settled(target, first)
             if problems := lost(first, now):
                 tally.failures.append({"seed": this, "wrong": f"after the round: {'; '.join(problems)}"})
@@ -202,7 +205,7 @@ def fuzz(
         except OSError as error:
             tally.failures.append({"seed": this, "wrong": f"the replica does not answer: {error}"})
             break
-        if number % 10 == 0:
+        if number % 5 == 0:
             rate = tally.count / (time.monotonic() - began)
             tell(f"{target.name}: {tally.count} inputs, {rate:.0f} a second, {len(tally.failures)} failures")
     tally.left = _left(target, first, tally)
@@ -226,7 +229,7 @@ def _left(target: Target, first: Vitals, tally: Tally) -> list[str]:
 
 def _round(target: Target, this_seed: int, examples: int, tally: Tally) -> None:
     """One run of hypothesis; a failure is noted, shrunk."""
-    tried: list[Session | HttpRequest] = []
+    noted: list[dict[str, Any]] = []
     either: st.SearchStrategy[Session | HttpRequest] = st.one_of(
         sessions(target.service), sessions(target.service), requests(target.path)
     )
@@ -243,24 +246,24 @@ def _round(target: Target, this_seed: int, examples: int, tally: Tally) -> None:
     )
     @given(either)
     def send(tried_now: Session | HttpRequest) -> None:
-        tried[:] = [tried_now]
         try:
             if isinstance(tried_now, Session):
                 run_session(target, tried_now, tally)
             else:
                 run_request(target, tried_now, tally)
-        except (BrokenAnswer, OSError) as error:
-            raise Wrong(f"{type(error).__name__}: {error}") from error
+        except (Wrong, BrokenAnswer, OSError) as error:
+            told = f"{type(error).__name__}: {error}"
+            noted.append({"seed": this_seed, "wrong": told[:2000], "input": repr(tried_now)[:4000]})
+            raise Wrong(told) from error
 
     try:
         send()
-    except Wrong as error:
-        tally.failures.append({"seed": this_seed, "wrong": str(error)[:2000], "input": repr(tried[0])[:4000]})
+    except (Wrong, BaseExceptionGroup, hypothesis.errors.HypothesisException):
+        # The last one is the smallest; where it did not happen again, that is told too.
+        tally.failures.append(
+            {**noted[-1], "times": len(noted)} if noted else {"wrong": traceback.format_exc()[-2000:]}
+        )
         health(target)
-    except hypothesis.errors.HypothesisException:
-        tally.failures.append({"seed": this_seed, "wrong": traceback.format_exc()[-2000:], "input": repr(tried)[:4000]})
-    except ExceptionGroup as several:
-        tally.failures.append({"seed": this_seed, "wrong": str(several.exceptions)[:2000], "input": repr(tried)[:4000]})
 
 
 def main() -> None:

@@ -43,6 +43,10 @@ class Action:
         tail = f"… ({len(self.data)} bytes)" if len(self.data) > 300 else ""
         return f"Action({self.kind!r}, {self.data[:300]!r}{tail})"
 
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
+        """For hypothesis, which would print a megabyte."""
+        printer.text(repr(self))
+
 
 @dataclass(frozen=True)
 class Session:

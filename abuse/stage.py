@@ -23,6 +23,8 @@ INNER_PORTS = {"asr": (8000, 8001), "tts": (8003, 8002)}
 """nginx's: balanced, and of the first replica."""
 SLOTS = 64
 """Of a replica: abuse is of what is let in."""
+STUCK_S = 300
+"""A machine that has other things to do is no engine that hangs."""
 
 
 @contextmanager
@@ -41,7 +43,8 @@ def opened(vias: Sequence[str], services: Sequence[Service] = SERVICES) -> Itera
 def replica(service: Service) -> Iterator[Target]:
     """A replica without Docker."""
     # Quiet as to what each stream did: a hundred thousand inputs would be as many lines.
-    with Replica(service, service.upper(), max_connections=SLOTS, threads=1, log_level="warning") as running:
+    named = {"max_connections": SLOTS, "threads": 1, "log_level": "warning", "stuck_s": STUCK_S}
+    with Replica(service, service.upper(), **named) as running:
         port, admin_port = running.ports
         yield Target(service, "direct", "127.0.0.1", port, admin_port)
 
@@ -52,12 +55,16 @@ def project() -> Iterator[list[Target]]:
     ports = dict(zip((port for pair in INNER_PORTS.values() for port in pair), free_ports(4), strict=True))
     published = [f"127.0.0.1:{outer}:{inner}" for inner, outer in ports.items()]
     images = _images()
+    asr, tts = (
+        json.dumps({f"{each}_LOG_LEVEL": "warning", f"{each}_THREADS": "1", f"{each}_STUCK_S": str(STUCK_S)})
+        for each in ("ASR", "TTS")
+    )
     with tempfile.TemporaryDirectory(prefix="chorus-abuse-") as folder:
         override = Path(folder) / "abuse.yaml"
         override.write_text(
             f"services:\n"
-            f"  asr: {{image: {json.dumps(images['asr'])}, environment: {{ASR_LOG_LEVEL: warning, ASR_THREADS: 1}}}}\n"
-            f"  tts: {{image: {json.dumps(images['tts'])}, environment: {{TTS_LOG_LEVEL: warning, TTS_THREADS: 1}}}}\n"
+            f"  asr: {{image: {json.dumps(images['asr'])}, environment: {asr}}}\n"
+            f"  tts: {{image: {json.dumps(images['tts'])}, environment: {tts}}}\n"
             f"  nginx: {{image: {json.dumps(images['nginx'])}, ports: !override {json.dumps(published)}}}\n",
             encoding="utf-8",
         )
