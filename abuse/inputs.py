@@ -347,7 +347,7 @@ def mutants(service: Service) -> st.SearchStrategy[Action]:
             {"type": "cancel", "request_id": "a"},
         ]
     payloads = st.sampled_from([_dumps(body) for body in bodies])
-    return st.builds(_mutants, payloads, st.integers(0, 2**32), st.integers(1, 60))
+    return st.builds(_mutants, payloads, st.integers(0, 2**32), st.integers(1, 300))
 
 
 _PLAIN_SETTINGS: dict[Service, dict[str, Any]] = {

@@ -1,7 +1,7 @@
-"""uvicorn's HTTP protocol with bounds on a request: its size, its time, and answers as the protocol words them.
+"""uvicorn's HTTP protocol with bounds on a request, its size and its time, and refusals as the protocol words them.
 
-uvicorn waits for the end of a request, or for its first byte, as long as the client likes, and keeps as many headers as
-it sends.
+uvicorn waits for the first byte of a request, for its end, and for its answer to be read as long as the client likes,
+and keeps as many headers as it sends.
 """
 
 from __future__ import annotations
@@ -17,10 +17,12 @@ REQUEST_S = 10.0
 """So long after the connection, or after its own first byte, a request has come to its end; nginx allows as much."""
 MAX_HEAD_BYTES = 32 * 1024
 """Of a request's line and headers together; nginx passes on no more."""
+ANSWER_S = 30.0
+"""For a client to read on, once what it has not read is more than the socket holds; nginx allows the same."""
 
 
 class HttpProtocol(HttpToolsProtocol):
-    """Drops a client that does not come to the end of its request, or whose request has too large a head."""
+    """Drops a client that does not come to the end of its request, or does not read; refuses too large a head."""
 
     def connection_made(self, transport: Any) -> None:
         """As uvicorn does; the first request is awaited."""
@@ -29,12 +31,24 @@ class HttpProtocol(HttpToolsProtocol):
         self._in_head = True
         self._too_large = False
         self._request_timer: asyncio.TimerHandle | None = None
+        self._answer_timer: asyncio.TimerHandle | None = None
         self._await_request()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """As uvicorn does; nothing is awaited."""
         self._request_over()
+        self._answer_read()
         super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        """The client does not read."""
+        super().pause_writing()
+        self._answer_timer = self.loop.call_later(ANSWER_S, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        """It reads on."""
+        self._answer_read()
+        super().resume_writing()
 
     def data_received(self, data: bytes) -> None:
         """As uvicorn does, as long as the head is of a sane size."""
@@ -89,6 +103,11 @@ class HttpProtocol(HttpToolsProtocol):
     def _await_request(self) -> None:
         if self._request_timer is None:
             self._request_timer = self.loop.call_later(REQUEST_S, self.transport.abort)
+
+    def _answer_read(self) -> None:
+        if self._answer_timer is not None:
+            self._answer_timer.cancel()
+            self._answer_timer = None
 
     def _request_over(self) -> None:
         if self._request_timer is not None:

@@ -104,6 +104,18 @@ async def test_a_request_that_does_not_end_is_dropped(monkeypatch: pytest.Monkey
         writer.close()
 
 
+async def test_a_client_that_reads_no_answer_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor holds a connection by asking and asking."""
+    monkeypatch.setattr("serving.http.ANSWER_S", 0.2)
+    async with running(EchoService()) as replica:
+        connections = replica.stream_listener._server.server_state.connections
+        peer = connect(replica)
+        await eventually(lambda: len(connections) == 1)
+        requests = b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n" * 3000
+        await beside(lambda: peer.send(requests))
+        await eventually(lambda: len(connections) == 0)
+
+
 async def test_a_stream_is_not_a_slow_request(monkeypatch: pytest.MonkeyPatch) -> None:
     """The time that a request may take ends with the upgrade."""
     monkeypatch.setattr("serving.http.REQUEST_S", 0.2)
