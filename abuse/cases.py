@@ -323,6 +323,10 @@ def _utf8() -> Iterator[Case]:
                (text(b"\xce\xba\xf4", fin=False), more(b"\x90")), Expected(close=NOT_UTF8))  # fmt: skip
     yield Case("6.4.3", "8.1", "the same in one frame, byte by byte", (Slowly(text(b"\xce\xba\xf4\x90\x80\x80")),),
                Expected(close=NOT_UTF8))  # fmt: skip
+    yield Case("6.4.4", "8.1", "text that is not UTF-8 and a close frame, in one piece", (text(b"\xff") + frames.close(),),
+               Expected(close=NOT_UTF8 | {1000}))  # fmt: skip
+    yield Case("6.4.5", "8.1", "a good message, the same, and another message", (text(CONFIG) + text(b"\xff") + frames.close() + text(CONFIG),),
+               Expected(("configured",), close=NOT_UTF8 | {1000}))  # fmt: skip
     control = b'{"type":"\x00"}'
     yield Case("6.24.1", "8.1", "NUL in a text frame: UTF-8, but not JSON", (text(control),), Expected((BAD,)))
     yield Case(

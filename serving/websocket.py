@@ -22,6 +22,7 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 from websockets.exceptions import InvalidHeader, InvalidUpgrade
 from websockets.frames import CloseCode, Frame, Opcode
 from websockets.http11 import Request, Response
+from websockets.protocol import State
 from websockets.server import ServerProtocol
 
 from serving.errors import error_body
@@ -145,7 +146,8 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         try:
             self._utf8.decode(event.data, event.fin)
         except UnicodeDecodeError as error:
-            self.conn.send_close(CloseCode.INVALID_DATA, error.reason)
+            if self.conn.state is State.OPEN:  # else the peer's own close frame came with it, and has had its answer
+                self.conn.send_close(CloseCode.INVALID_DATA, error.reason)
             self.handle_parser_exception()
             return False
         return True

@@ -126,6 +126,17 @@ async def test_a_stream_is_not_a_slow_request(monkeypatch: pytest.MonkeyPatch) -
         assert "still here" in str(await beside(lambda: peer.read_until("error", 30)))
 
 
+async def test_text_that_is_not_utf8_and_a_close_frame_in_one_piece(caplog: pytest.LogCaptureFixture) -> None:
+    """The close frame has been answered by then; the connection ends by a close frame, not by an exception."""
+    async with running(EchoService()) as replica:
+        peer = await beside(lambda: open_peer(replica))
+        peer.send(frames.text(b"\xff") + frames.close())
+        heard = await beside(lambda: peer.read_to_end(30))
+        assert heard.close is not None
+        assert heard.close[0] in (1000, 1007)
+        assert not [each for each in caplog.records if each.levelname == "ERROR"]
+
+
 @pytest.mark.parametrize("ends", [True, False])
 async def test_a_head_has_a_bound(ends: bool) -> None:
     """Whether it comes to its end or not."""
