@@ -12,12 +12,14 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any, Literal
 
+import soundfile
 from hypothesis import strategies as st
 from websockets.frames import Opcode
 
 from abuse import frames
 from abuse.targets import Service
 from abuse.utf8 import INVALID
+from benchmarks.replica import ROOT
 from chorus.wire import asr, tts
 from chorus.wire.common import MAX_MESSAGE_BYTES
 
@@ -219,10 +221,6 @@ def audio(draw: st.DrawFn, service: Service) -> Action:
 @cache
 def _speech() -> bytes:
     """Real speech, 16 kHz, 16 bits."""
-    import soundfile
-
-    from benchmarks.replica import ROOT
-
     samples, _ = soundfile.read(ROOT / "tests/data/speech/367-130732-0001.flac", dtype="int16")
     return bytes(samples.tobytes())
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from abuse.targets import Target
+from abuse.vitals import health
 from benchmarks.machine import in_words, write_result
 
 
@@ -17,8 +18,11 @@ def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
 
 def told_targets(targets: Sequence[Target]) -> str:
     """On what it ran, in a line."""
-    names = ", ".join(target.name for target in targets)
-    return f"{in_words()}. Against: {names}; models whisper-tiny.en and en_US-joe-medium."
+    told = [health(target) for target in targets]
+    names = ", ".join(
+        f"{each.name} ({of.get('model', of.get('voice'))})" for each, of in zip(targets, told, strict=True)
+    )
+    return f"{in_words()}. Against {names}."
 
 
 def write(output: Path, text: str, result: Mapping[str, object]) -> None:

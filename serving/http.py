@@ -75,14 +75,9 @@ class HttpProtocol(HttpToolsProtocol):
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:
-        """All of it has come."""
+        """All of it has come; also called where a stream begins, whose time is its own."""
         self._request_over()
         super().on_message_complete()
-
-    def handle_websocket_upgrade(self) -> None:
-        """From here on it is a stream."""
-        self._request_over()
-        super().handle_websocket_upgrade()
 
     def send_400_response(self, msg: str) -> None:
         """Say what is wrong in the protocol's words."""
