@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from abuse import frames
-from abuse.cases import CONFIG, SKIPS, Case, HandshakeCase, Slowly, Step, handshake_cases, stream_cases
+from abuse.cases import CONFIG, GOES_ON, SKIPS, Case, HandshakeCase, Slowly, Step, handshake_cases, stream_cases
 from abuse.peer import BrokenAnswer, Heard, Peer
 from abuse.report import table, told_targets, write
 from abuse.stage import opened
@@ -74,11 +74,9 @@ def _run_stream(target: Target, case: Case, peer: Peer, problems: list[str]) -> 
         if not _send(peer, step):
             break  # it has ended; what came back tells whether that is right
     expected = case.expected
-    may_go_on = expected.close is None or 0 in expected.close
-    if may_go_on:
+    if expected.close is None or GOES_ON in expected.close:
         _probe(peer, len(expected.answers) + 1)
-    heard = peer.read_to_end(ANSWER_S)
-    problems += _judge(case, heard)
+    problems += _judge(case, peer.read_to_end(ANSWER_S))
 
 
 def _probe(peer: Peer, answers: int) -> None:
@@ -94,7 +92,7 @@ def _judge(case: Case, heard: Heard) -> list[str]:
     answers = tuple(_summary(message) for message in heard.messages[1:])
     problems = []
     goes_on = heard.close == (1000, "probed")
-    if goes_on and (expected.close is None or 0 in expected.close):
+    if goes_on and (expected.close is None or GOES_ON in expected.close):
         if answers != (*expected.answers, "configured"):
             problems.append(f"answers {answers}, expected {(*expected.answers, 'configured')}")
         if tuple(heard.pongs) != expected.pongs:
