@@ -35,7 +35,6 @@ PEER_LEFT = "chorus.peer_left"
 TCP_STATES_OF_A_PEER = frozenset((1, 4, 5))
 """ESTABLISHED, FIN_WAIT1 and FIN_WAIT2 (Linux, net/tcp_states.h): the peer has sent neither FIN nor RST."""
 
-
 QUIET_S = 0.5
 """A peer that broke the protocol is heard out, until it has been silent for so long …"""
 LINGER_S = 5.0
@@ -66,7 +65,7 @@ class Handshake(ServerProtocol):
 
 
 class WebSocketProtocol(WebSocketsSansIOProtocol):
-    """Adds `ABORT` and `PEER_LEFT` to the scope's extensions, and drops a peer that answers no ping."""
+    """One peer's connection, from its handshake on; `ABORT` and `PEER_LEFT` are in its scope's extensions."""
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
