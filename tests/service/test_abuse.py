@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import math
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -57,6 +56,6 @@ async def test_frames_are_taken_and_refused_as_the_rfc_has_it(targets: dict[Serv
 @pytest.mark.parametrize("service", ["asr", "tts"])
 async def test_bad_input_is_answered_and_leaves_nothing(targets: dict[Service, Target], service: Service) -> None:
     """A thousand inputs: no crash, no fault of our own, no word of how we are made, every mistake named, no leak."""
-    tally: Tally = await asyncio.to_thread(fuzz, targets[service], INPUTS, SEED, until=math.inf)
+    tally: Tally = await asyncio.to_thread(fuzz, targets[service], INPUTS, SEED)
     assert (tally.failures, tally.left) == ([], [])
     assert tally.count >= INPUTS
