@@ -241,6 +241,12 @@ async def test_an_idle_peer_that_does_not_read_is_dropped(monkeypatch: pytest.Mo
         peer._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         await beside(lambda: peer.upgrade(PATH))
         peer.send(frames.text("flood"))
+
+        def ping_on() -> None:
+            while not service.ended and peer.send(frames.ping()):
+                time.sleep(0.05)
+
+        await asyncio.wait_for(beside(ping_on), 60)
         await eventually(lambda: len(service.ended) == 1)
 
 
