@@ -83,6 +83,12 @@ capacity: ## how many people the stack holds, by bisection: EVERY="45 20" MINUTE
 soak: ## people who come and go for hours: USERS=60 MINUTES=480
 	$(LOADTEST_RUN) soak $(ARGS)
 
+.PHONY: conformance fuzz
+conformance: venv ## 626 cases of RFC 6455 on each service, direct and through nginx: ARGS="--only 6.4 H"
+	@$(PYTHON_RUN) abuse.conformance $(ARGS)
+fuzz: venv ## 100,000 bad inputs a service, and 20,000 through nginx: ARGS="--inputs 5000 --seed 7 --services tts"
+	@$(PYTHON_RUN) abuse.fuzz $(ARGS)
+
 .PHONY: key revoke
 key: ## make an API key and print it, once: make key NAME=phone-app
 	@scripts/key.sh add "$(NAME)"

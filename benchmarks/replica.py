@@ -40,6 +40,11 @@ class Replica:
         """Of its streams."""
         return f"ws://127.0.0.1:{self._port}"
 
+    @property
+    def ports(self) -> tuple[int, int]:
+        """Of its streams, and of its health and metrics."""
+        return self._port, self._admin_port
+
     def health(self) -> dict[str, Any]:
         """What it says of itself, also while it can't serve. Raises `OSError` where it does not answer."""
         try:

@@ -17,7 +17,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 from chorus.wire.settings import SettingsError, from_query
 from serving.access import SUBPROTOCOL, Access, subprotocols
 from serving.connection import Connection, Session
-from serving.errors import StreamError
+from serving.errors import StreamError, shortened
 from serving.gpu import Gpu
 from serving.metrics import ConnectionMetrics, metrics_endpoint
 from serving.service import Service
@@ -117,7 +117,7 @@ def refusal_response(refusal: Refusal) -> JSONResponse:
     headers = {} if refusal.retry_after_s is None else {"Retry-After": str(refusal.retry_after_s)}
     if refusal.status == 401:
         headers["WWW-Authenticate"] = "Bearer"
-    error = {"code": refusal.code, "message": refusal.message}
+    error = {"code": refusal.code, "message": shortened(refusal.message)}
     return JSONResponse({"error": error}, refusal.status, headers)
 
 
@@ -180,4 +180,7 @@ def create_apps(service: Service, state: ReplicaState, gpu: Gpu | None = None) -
     ]
     stream_app = Starlette(routes=stream_routes, exception_handlers=handlers)
     admin_routes = [*common, WebSocketRoute("/{path:path}", _no_such_stream)]
-    return stream_app, Starlette(routes=admin_routes, exception_handlers=handlers), streams
+    admin_app = Starlette(routes=admin_routes, exception_handlers=handlers)
+    for app in (stream_app, admin_app):
+        app.router.redirect_slashes = False  # a redirect would go to whatever host the client names
+    return stream_app, admin_app, streams

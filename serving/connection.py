@@ -116,6 +116,8 @@ class Connection:
             self._outbox.close(close, encode(error.to_message()), discard=slow)
             if slow:
                 self._abort_in(SLOW_READER_GRACE_S)
+            elif isinstance(error, IdleTimeout):
+                self._abort_in(CLOSE_HANDSHAKE_S)  # it may not read either: then the close frame never leaves
 
     def close(self, code: CloseCode, reason: str = "") -> None:
         """End the stream once everything queued has been sent."""
@@ -150,7 +152,7 @@ class Connection:
         finally:
             session.released()
             self._metrics.active.dec()
-            self._metrics.closed.labels(str(int(self._close_code))).inc()
+            self._metrics.count_closed(self._close_code)
             log.info(
                 "stream ended",
                 extra=fields(

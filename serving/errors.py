@@ -17,11 +17,17 @@ A recoverable one is answered and the stream goes on; a fatal one is answered an
 
 from __future__ import annotations
 
-from typing import ClassVar
+from http import HTTPStatus
+from typing import ClassVar, get_args
 
 import msgspec
 
 from chorus.wire.common import CloseCode, Error, ErrorCode
+
+CODES = frozenset(get_args(ErrorCode))
+"""Of the protocol."""
+MAX_MESSAGE_CHARS = 500
+"""Of an error's message: it may quote what the client sent, which may be a megabyte."""
 
 
 class StreamError(Exception):
@@ -32,7 +38,7 @@ class StreamError(Exception):
     """None where the stream goes on."""
 
     def __init__(self, message: str, *, request_id: str | None = None, retry_after_ms: int | None = None) -> None:
-        super().__init__(message)
+        super().__init__(shortened(message))
         self.request_id = request_id
         self.retry_after_ms = retry_after_ms
 
@@ -108,3 +114,26 @@ class Internal(StreamError):
 
     code = "internal"
     close_code = CloseCode.INTERNAL
+
+
+def shortened(message: str) -> str:
+    """The message, its middle left out where it is too long: what was wrong stands at the begin or at the end."""
+    if len(message) <= MAX_MESSAGE_CHARS:
+        return message
+    half = MAX_MESSAGE_CHARS // 2
+    return f"{message[: half - 2]} … {message[1 - half :]}"
+
+
+def error_body(code: str, message: str) -> str:
+    """The JSON body of a refusal by HTTP."""
+    return msgspec.json.encode({"error": {"code": code, "message": shortened(message)}}).decode()
+
+
+def http_error(status: int, code: str, message: str) -> bytes:
+    """A whole answer of HTTP that refuses a request, after which the connection ends."""
+    body = error_body(code, message).encode()
+    head = (
+        f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\nContent-Type: application/json\r\n"
+        f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+    )
+    return head.encode() + body

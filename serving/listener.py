@@ -9,6 +9,7 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from chorus.wire.common import MAX_MESSAGE_BYTES
+from serving.http import HttpProtocol
 from serving.websocket import WebSocketProtocol
 
 PING_S = 10.0
@@ -27,6 +28,7 @@ class Listener:
         self._address = (host, port)
         config = uvicorn.Config(
             app,
+            http=HttpProtocol,
             ws=WebSocketProtocol,
             ws_max_size=MAX_MESSAGE_BYTES,
             ws_ping_interval=PING_S,

@@ -18,7 +18,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from starlette.requests import Request
 from starlette.responses import Response
 
-from chorus.wire.common import ErrorCode
+from chorus.wire.common import CloseCode, ErrorCode
 from serving.state import ReplicaState, Status
 
 LATENCY_BUCKETS = (0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 0.8, 1, 1.5, 2, 3, 5, 10, 30)
@@ -36,6 +36,7 @@ def new_registry() -> CollectorRegistry:
 
 MAX_KEY_LABELS = 100
 """Names of API keys with a time series each, in the order of their first use; those after them are `other`."""
+_CLOSE_CODES = frozenset(CloseCode)
 
 
 class ConnectionMetrics:
@@ -59,13 +60,17 @@ class ConnectionMetrics:
         )
         self.closed = Counter(
             f"{prefix}_connections_closed",
-            "Streams ended, by WebSocket close code",
+            "Streams ended, by WebSocket close code; other for codes of a client's own",
             ["code"],
             registry=registry,
         )
         self.errors = Counter(f"{prefix}_errors", "Errors told to clients, by code", ["code"], registry=registry)
         for code in get_args(ErrorCode):
             self.errors.labels(code)  # from 0 on: a counter that appears with its first error shows no increase
+
+    def count_closed(self, code: int) -> None:
+        """A stream has ended; 2000 codes are free for clients to choose, and each would be a series for good."""
+        self.closed.labels(str(int(code)) if code in _CLOSE_CODES else "other").inc()
 
     def count_accepted(self, key: str | None) -> None:
         """A stream was accepted, with the API key of this name or without one."""
@@ -83,9 +88,15 @@ def gauge_from(name: str, help_text: str, read: Callable[[], float], registry: C
 
 
 def replica_metrics(
-    prefix: str, state: ReplicaState, *, drain_s: float, sockets: Callable[[], int], registry: CollectorRegistry
+    prefix: str,
+    state: ReplicaState,
+    *,
+    drain_s: float,
+    sockets: Callable[[], int],
+    tasks: Callable[[], int],
+    registry: CollectorRegistry,
 ) -> None:
-    """What a replica is doing as a whole, read at each scrape; `sockets` counts the WebSockets that exist."""
+    """What a replica is doing as a whole, read at each scrape: `sockets` are WebSockets, `tasks` the event loop's."""
     status = Gauge(f"{prefix}_status", "1 for what /health reports, 0 for the others", ["status"], registry=registry)
     for each in get_args(Status):
         status.labels(each).set_function(partial(_is, state, each))
@@ -97,6 +108,7 @@ def replica_metrics(
         ("max_connections", "Streams that may be open at once", lambda: state.max_connections),
         ("slots_taken", "Slots that streams hold; not for long above the sockets", lambda: state.active_connections),
         ("stream_sockets", "WebSockets that exist, handshakes and refusals included", sockets),
+        ("asyncio_tasks", "Tasks of the event loop; those of a stream go with it", tasks),
         ("draining_seconds", "For how long the replica has been draining, 0 while it is not", lambda: state.draining_s),
         ("drain_limit_seconds", "How long it may take", lambda: drain_s),
     ):

@@ -53,6 +53,8 @@ class Replica:
     """One process that serves one service."""
 
     def __init__(self, service: Service) -> None:
+        """To be made on the event loop that runs it."""
+        loop = asyncio.get_running_loop()
         settings = service.settings
         self.service = service
         self.state = ReplicaState(settings.max_connections, settings.retry_after_s)
@@ -67,6 +69,7 @@ class Replica:
             self.state,
             drain_s=settings.drain_s,
             sockets=lambda: self.stream_listener.sockets,
+            tasks=lambda: len(asyncio.all_tasks(loop)),
             registry=service.registry,
         )
 

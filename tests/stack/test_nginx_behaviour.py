@@ -301,6 +301,9 @@ async def test_unknown_paths_are_told_in_json(front: str, calm: None) -> None:
         (b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\nX: " + b"x" * 40_000 + b"\r\n\r\n", 431, "too_large"),
         (b"GET /" + b"x" * 40_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n", 414, "too_large"),
         (b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 9999999\r\n\r\n", 413, "too_large"),
+        (b"TRACE / HTTP/1.1\r\nHost: x\r\n\r\n", 405, "bad_message"),
+        (b"GET / HTTP/3.7\r\nHost: x\r\n\r\n", 505, "bad_message"),
+        (b"GET / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: brotli\r\n\r\n", 501, "bad_message"),
     ],
 )
 async def test_what_nginx_itself_refuses_is_told_in_json(
@@ -310,6 +313,22 @@ async def test_what_nginx_itself_refuses_is_told_in_json(
     for port in (8000, 8001):
         answer = await raw(published(front, port), request_bytes)
         assert (answer.status, answer.code) == (status, code)
+
+
+@pytest.mark.parametrize(
+    "request_bytes",
+    [
+        b"GET /echo HTTP/1.0\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n",
+        b"GET /echo HTTP/1.1\r\nHost: x\r\nUpgrade: h2c\r\nConnection: Upgrade\r\n\r\n",
+        b"GET /echo HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: keep-alive\r\n\r\n",
+        b"GET /echo HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\n\r\n",
+    ],
+)
+async def test_only_an_upgrade_as_it_must_be_reaches_a_replica(front: str, calm: None, request_bytes: bytes) -> None:
+    """To WebSocket, by HTTP/1.1, with both headers; any other is a plain request."""
+    for port in (8000, 8001):
+        seen = (await raw(published(front, port), request_bytes)).json["headers"]
+        assert (seen["connection"], seen.get("upgrade")) == ("close", None)
 
 
 @pytest.mark.parametrize(
