@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import subprocess
 from pathlib import Path
 
 import pytest
 
-from tests.certificates import Authority
+from tests.certificates import Authority, as_root
 from tests.stack.conftest import docker
 
 pytestmark = pytest.mark.stack
@@ -103,7 +102,7 @@ def test_nobodys_word_is_taken_for_an_address_by_default() -> None:
 def test_a_certificate_turns_tls_on_and_is_read_at_each_handshake(tmp_path: Path) -> None:
     """On the balanced ports alone, by a path that nginx does not read once and for all."""
     authority = Authority(tmp_path / "project")
-    authority.issue("")
+    authority.issue()
     done = render("--volume", f"{authority.folder}:/run/tls:ro", NGINX_TLS="on")
     assert done.returncode == 0, done.stderr
     listening = re.findall(r"listen (\d+)( ssl)?;", done.stdout)
@@ -115,20 +114,18 @@ def test_a_certificate_turns_tls_on_and_is_read_at_each_handshake(tmp_path: Path
 def test_a_certificate_that_can_not_be_served_stops_the_start(tmp_path: Path, broken: str) -> None:
     """At once and by name, and not at the first client's handshake."""
     authority = Authority(tmp_path / "project")
-    authority.issue("")
-    file = authority.folder / "server.pem"
-    certificate, key = re.split(r"(?=-----BEGIN EC)", file.read_text(encoding="ascii"))
-    if broken == "missing":
-        file.unlink()
-    elif broken == "unreadable":
-        os.chown(file, 0, 0)
-    elif broken == "no key":
-        file.write_text(certificate, encoding="ascii")
-    elif broken == "cut short":
-        file.write_text(certificate[:200] + key, encoding="ascii")
-    else:
-        other = ("openssl", "ecparam", "-name", "prime256v1", "-genkey", "-noout")
-        file.write_text(certificate + subprocess.run(other, capture_output=True, text=True, check=True).stdout)
+    certificate, key = re.split(rb"(?=-----BEGIN EC)", authority.issue())
+    match broken:
+        case "missing":
+            as_root("rm", str(authority.file))
+        case "unreadable":
+            as_root("chown", "0:0", str(authority.file))
+        case "no key":
+            authority.put(certificate)
+        case "cut short":
+            authority.put(certificate[:200] + key)
+        case "another key":
+            authority.put(certificate + as_root("openssl", "ecparam", "-name", "prime256v1", "-genkey", "-noout"))
     done = render("--volume", f"{authority.folder}:/run/tls:ro", NGINX_TLS="on")
     assert done.returncode == 78
     assert "CHORUS_TLS_DIR" in done.stderr
