@@ -83,6 +83,10 @@ revoke: ## take an API key back: make revoke NAME=phone-app
 tls: ## a certificate from a CA of one's own: make tls NAME=speech.example.com; or install one: CERT=… KEY=…
 	@CERT='$(CERT)' KEY='$(KEY)' scripts/tls.sh "$(NAME)"
 
+.PHONY: audit
+audit: ## known vulnerabilities, how images and containers are confined, and bills of materials (.build/sbom)
+	@scripts/audit.sh
+
 .PHONY: images images-gpu
 images: ## build the images for this machine
 	@scripts/images.sh

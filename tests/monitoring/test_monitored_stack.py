@@ -18,6 +18,7 @@ import soundfile
 from prometheus_client.parser import text_string_to_metric_families
 
 from chorus.aio import connect_asr
+from tests.certificates import Authority
 from tests.conftest import DATA, ROOT
 from tests.monitoring.rules_files import alerts, rules
 
@@ -25,8 +26,8 @@ pytestmark = pytest.mark.stack
 
 PROJECT = "chorus-watched"
 CLIP = DATA / "speech" / "3331-159605-0005.flac"
-JOBS = {"asr", "tts", "nginx", "node", "prometheus", "alertmanager"}
-MONITORING = ("prometheus", "alertmanager", "nginx-exporter", "node-exporter")
+JOBS = {"asr", "tts", "nginx", "tls", "node", "prometheus", "alertmanager"}
+MONITORING = ("prometheus", "alertmanager", "nginx-exporter", "blackbox-exporter", "node-exporter")
 OWN_PORTS = {"asr": "9001", "tts": "9002"}
 PROMETHEUS_OWN = {"up", "ALERTS"}
 """Series that Prometheus makes itself."""
@@ -114,8 +115,18 @@ class Prometheus:
 
 
 @pytest.fixture(scope="module")
-def prometheus(image: str) -> Iterator[Prometheus]:
-    """The stack with its monitoring, one replica each; all of it is gone in the end."""
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Authority]:
+    """A CA and its certificate, for which the stack is configured."""
+    made = Authority(tmp_path_factory.mktemp("tls") / "project")
+    made.issue()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CHORUS_TLS_DIR", str(made.folder))
+        yield made
+
+
+@pytest.fixture(scope="module")
+def prometheus(image: str, authority: Authority) -> Iterator[Prometheus]:
+    """The stack with TLS and its monitoring, one replica each; all of it is gone in the end."""
     try:
         compose("up", "-d", "--no-build", "--wait", "--wait-timeout", "180")
         yield Prometheus()
@@ -137,6 +148,9 @@ def test_every_target_is_up_and_all_rules_are_loaded(prometheus: Prometheus) -> 
     loaded = [each for group in groups for each in group["rules"]]
     assert sorted(each["name"] for each in loaded) == sorted(each.get("alert") or each["record"] for each in rules())
     until("Alertmanager is found", lambda: prometheus.get("alertmanagers")["activeAlertmanagers"])
+    until("a year of the certificate is left", lambda: prometheus.query(
+        '366 * 86400 < probe_ssl_earliest_cert_expiry{job="tls"} - time() < 398 * 86400'
+    ))  # fmt: skip
     until("nginx tells of itself", lambda: prometheus.query("nginx_up == 1"))
     until("the disk is seen", lambda: prometheus.query('node_filesystem_avail_bytes{mountpoint="/prometheus"}'))
     until("every rule has run", lambda: all(
@@ -252,10 +266,13 @@ def test_a_stopped_replica_is_told_to_alertmanager_and_by_it(prometheus: Prometh
     compose("up", "-d", "--no-build", "--no-recreate", "--wait", "tts")
 
 
-async def test_without_monitoring_nothing_restarts_and_no_stream_notices(prometheus: Prometheus) -> None:
+async def test_without_monitoring_nothing_restarts_and_no_stream_notices(
+    prometheus: Prometheus, authority: Authority
+) -> None:
     """Who watches goes away while somebody speaks: every word comes, and nothing was started anew."""
     audio = soundfile.read(CLIP, dtype="int16")[0].tobytes()
-    async with connect_asr(f"ws://{address('nginx', 8000)}", sample_rate=16000) as stream:
+    url = f"wss://{address('nginx', 8000)}"
+    async with connect_asr(url, ca=authority.ca, sample_rate=16000) as stream:
         stopping = asyncio.create_task(asyncio.to_thread(compose, "stop", "--timeout", "5", *MONITORING))
         for start in range(0, len(audio), 3200):
             await stream.send(stream.protocol.audio(audio[start : start + 3200]))
