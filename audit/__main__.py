@@ -33,11 +33,13 @@ def main(folder: Path) -> int:
 def _vulnerabilities() -> Iterable[Finding]:
     for file in sorted((ROOT / "requirements").glob("*.txt")):
         try:
-            found = vulnerabilities.of_requirements(file)
-        except vulnerabilities.NotAsked as why:
-            print(f"not asked  known vulnerabilities of {file.name}: {why}")
-            continue
-        print(f"asked      known vulnerabilities of {file.name}: {len(found)}")
+            found, unknown = vulnerabilities.of_requirements(file)
+        except vulnerabilities.NotAnswered as why:
+            print(f"no answer  from PyPI about known vulnerabilities: {why}")
+            return
+        print(f"checked    known vulnerabilities of {file.name}: {len(found)}")
+        if unknown:
+            print(f"no answer  from PyPI about {', '.join(unknown)}")
         yield from found
 
 

@@ -36,7 +36,7 @@ def of_service(name: str, service: dict[str, Any]) -> Iterator[Finding]:
         if not service.get(limit):
             yield Finding(name, f"nothing bounds it ({limit})")
     for port in service.get("ports", []):
-        if port["published"] not in PUBLIC_PORTS and not port.get("host_ip"):
+        if port["published"] not in PUBLIC_PORTS and port.get("host_ip", "0.0.0.0") in ("0.0.0.0", "::"):
             yield Finding(name, f"port {port['published']} is open to everybody")
 
 
