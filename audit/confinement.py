@@ -72,7 +72,10 @@ def of_container(name: str) -> Iterator[Finding]:
 def writable(container: str) -> list[str]:
     """Paths that a container's user may write to, but for its tmpfs, its volumes and what every container has."""
     (known,) = json.loads(docker("inspect", container))
-    allowed = [*(known["HostConfig"]["Tmpfs"] or {}), *(each["Destination"] for each in known["Mounts"] if each["RW"])]
+    allowed = [
+        *(known["HostConfig"].get("Tmpfs") or {}),
+        *(each["Destination"] for each in known["Mounts"] if each["RW"]),
+    ]
     # A device that is mounted read-only can be written to nevertheless: /dev/null, where there is no file.
     allowed += [each["Destination"] for each in known["Mounts"] if each["Source"] == "/dev/null"]
     everything = ("find", "/", "-path", "/proc", "-prune", "-o", "-writable", "!", "-type", "l", "-print")

@@ -17,6 +17,7 @@ import pytest
 import soundfile
 from prometheus_client.parser import text_string_to_metric_families
 
+from audit import confinement
 from chorus.aio import connect_asr
 from tests.certificates import Authority
 from tests.conftest import DATA, ROOT
@@ -240,6 +241,13 @@ def test_nothing_is_published_beyond_this_machine() -> None:
     assert services["grafana"]["profiles"] == ["grafana"]
 
 
+def test_no_process_may_more_than_it_must(prometheus: Prometheus) -> None:
+    """Of every container: no root, no capability, nothing to write to but its tmpfs and volumes, no shell left over."""
+    names = [name for name in compose("ps", "--format", "{{.Name}}").split() if "webhook" not in name]
+    assert len(names) == 3 + len(MONITORING)
+    assert [finding for name in names for finding in confinement.of_container(name)] == []
+
+
 def test_the_address_of_the_webhook_is_shown_to_nobody(prometheus: Prometheus) -> None:
     """Alertmanager's API tells its configuration, which may be read by who reaches the port."""
     status = get(f"http://{address('alertmanager', 9093)}/api/v2/status")
@@ -260,7 +268,9 @@ def test_a_stopped_replica_is_told_to_alertmanager_and_by_it(prometheus: Prometh
 
     body = until("the alert is posted", posted)
     assert "/secret-path" in body
-    known = get(f"http://{alertmanager}/api/v2/alerts?filter=alertname=ServiceDown")
+    # What was posted may be of the start, when nobody served yet.
+    ask = f"http://{alertmanager}/api/v2/alerts?filter=alertname=ServiceDown"
+    known = until("Alertmanager has it", lambda: get(ask))
     assert [each["labels"]["job"] for each in known] == ["tts"]
     assert known[0]["annotations"]["runbook"] == alerts()["ServiceDown"]["annotations"]["runbook"]
     compose("up", "-d", "--no-build", "--no-recreate", "--wait", "tts")
