@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 import os
 import re
+import secrets
 import subprocess
 import time
 import urllib.parse
@@ -19,6 +21,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from audit import confinement
 from chorus.aio import connect_asr
+from chorus.errors import Refused
 from tests.certificates import Authority
 from tests.conftest import DATA, ROOT
 from tests.monitoring.rules_files import alerts, rules
@@ -30,6 +33,8 @@ CLIP = DATA / "speech" / "3331-159605-0005.flac"
 JOBS = {"asr", "tts", "nginx", "tls", "node", "prometheus", "alertmanager"}
 MONITORING = ("prometheus", "alertmanager", "nginx-exporter", "blackbox-exporter", "node-exporter")
 OWN_PORTS = {"asr": "9001", "tts": "9002"}
+KEY = f"chorus_{secrets.token_urlsafe(32)}"
+ORIGIN = "https://app.example.com"
 PROMETHEUS_OWN = {"up", "ALERTS"}
 """Series that Prometheus makes itself."""
 
@@ -117,17 +122,22 @@ class Prometheus:
 
 @pytest.fixture(scope="module")
 def authority(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Authority]:
-    """A CA and its certificate, for which the stack is configured."""
-    made = Authority(tmp_path_factory.mktemp("tls") / "project")
+    """A CA and its certificate, for which the stack is configured, as for `KEY` and `ORIGIN`."""
+    folder = tmp_path_factory.mktemp("strangers")
+    keys = folder / "api_keys"
+    keys.write_text(f"watched:{hashlib.sha256(KEY.encode()).hexdigest()}\n", encoding="utf-8")
+    made = Authority(folder / "project")
     made.issue()
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CHORUS_TLS_DIR", str(made.folder))
+        patch.setenv("CHORUS_API_KEYS_FILE", str(keys))
+        patch.setenv("CHORUS_ALLOWED_ORIGINS", ORIGIN)
         yield made
 
 
 @pytest.fixture(scope="module")
 def prometheus(image: str, authority: Authority) -> Iterator[Prometheus]:
-    """The stack with TLS and its monitoring, one replica each; all of it is gone in the end."""
+    """The stack with its monitoring, TLS and a key, one replica each; all of it is gone in the end."""
     try:
         compose("up", "-d", "--no-build", "--wait", "--wait-timeout", "180")
         yield Prometheus()
@@ -248,6 +258,31 @@ def test_no_process_may_more_than_it_must(prometheus: Prometheus) -> None:
     assert [finding for name in names for finding in confinement.of_container(name)] == []
 
 
+async def test_strangers_stay_out_and_no_log_has_a_key(prometheus: Prometheus, authority: Authority) -> None:
+    """By TLS, through nginx, of real replicas: no key, a wrong one, another's page, a key in the address. Afterwards no
+    log of any container has a key."""
+    url = f"wss://{address('nginx', 8000)}"
+    wrong = f"chorus_{secrets.token_urlsafe(32)}"
+    for key, headers, query, status in (
+        ("", {}, {}, 401),
+        (wrong, {}, {}, 401),
+        (KEY, {"Origin": "https://evil.example"}, {}, 403),
+        (KEY, {}, {"api_key": wrong}, 400),
+    ):
+        with pytest.raises(Refused) as refused:
+            async with connect_asr(url, key=key, ca=authority.ca, headers=headers, **query):
+                pass
+        assert refused.value.status == status
+    async with connect_asr(url, key=KEY, ca=authority.ca, headers={"Origin": ORIGIN}) as stream:
+        await stream.send(stream.protocol.close())
+        async for _ in stream:
+            pass
+    written = await asyncio.to_thread(compose, "logs", "--no-color")
+    assert '"key": "watched"' in written
+    assert KEY not in written
+    assert wrong not in written
+
+
 def test_the_address_of_the_webhook_is_shown_to_nobody(prometheus: Prometheus) -> None:
     """Alertmanager's API tells its configuration, which may be read by who reaches the port."""
     status = get(f"http://{address('alertmanager', 9093)}/api/v2/status")
@@ -282,7 +317,7 @@ async def test_without_monitoring_nothing_restarts_and_no_stream_notices(
     """Who watches goes away while somebody speaks: every word comes, and nothing was started anew."""
     audio = soundfile.read(CLIP, dtype="int16")[0].tobytes()
     url = f"wss://{address('nginx', 8000)}"
-    async with connect_asr(url, ca=authority.ca, sample_rate=16000) as stream:
+    async with connect_asr(url, key=KEY, ca=authority.ca, sample_rate=16000) as stream:
         stopping = asyncio.create_task(asyncio.to_thread(compose, "stop", "--timeout", "5", *MONITORING))
         for start in range(0, len(audio), 3200):
             await stream.send(stream.protocol.audio(audio[start : start + 3200]))
