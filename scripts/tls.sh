@@ -43,8 +43,9 @@ CONFIG
 }
 
 make_certificate() {
-  local name all="DNS:localhost,DNS:nginx,IP:127.0.0.1,IP:::1"
-  for name in ${names//,/ }; do
+  local name list all="DNS:localhost,DNS:nginx,IP:127.0.0.1,IP:::1"
+  IFS=, read -ra list <<<"$names"
+  for name in "${list[@]}"; do
     if [[ $name == *:* || $name =~ ^[0-9.]+$ ]]; then
       all+=",IP:$name"
     else
