@@ -95,6 +95,14 @@ key: ## make an API key and print it, once: make key NAME=phone-app
 revoke: ## take an API key back: make revoke NAME=phone-app
 	@scripts/key.sh remove "$(NAME)"
 
+.PHONY: tls
+tls: ## a certificate from a CA of one's own: make tls NAME=speech.example.com; or install one: CERT=… KEY=…
+	@CERT='$(CERT)' KEY='$(KEY)' scripts/tls.sh "$(NAME)"
+
+.PHONY: audit
+audit: ## known vulnerabilities, how images and containers are confined, and bills of materials (.build/sbom)
+	@scripts/audit.sh
+
 .PHONY: images images-gpu
 images: ## build the images for this machine
 	@scripts/images.sh

@@ -31,7 +31,8 @@ COPY docker/healthcheck.sh /usr/local/bin/healthcheck
 COPY client /app/client
 COPY serving /app/serving
 COPY ${SERVICE} /app/${SERVICE}
-RUN python3 -m compileall -q /app && useradd --uid 10001 --no-create-home --shell /usr/sbin/nologin chorus
+RUN python3 -m compileall -q /app && useradd --uid 10001 --no-create-home --shell /usr/sbin/nologin chorus \
+ && find / -xdev -perm /6000 -type f -exec chmod a-s {} +
 WORKDIR /app
 USER 10001:10001
 # exec: the service itself gets SIGTERM, and drains.

@@ -2,11 +2,12 @@
 # Checks the settings, renders the template with them and becomes nginx. A wrong setting is named and nothing starts.
 set -euo pipefail -f
 
+export CERTIFICATE=/run/tls/server.pem
 template=${NGINX_TEMPLATE:-/etc/chorus/nginx.conf.template}
 config=${NGINX_CONFIG:-/tmp/nginx.conf}
 
 fail() {
-  echo "$1" >&2
+  echo "$*" >&2
   exit 78
 }
 
@@ -56,12 +57,38 @@ for network in ${allowed//,/ }; do
   STATUS_ALLOW+="allow $network; "
 done
 
+# Whose X-Forwarded-For is believed; of several addresses in it the last that is none of theirs.
+export REAL_IP=""
+trusted=${NGINX_TRUSTED_PROXIES:-}
+for network in ${trusted//,/ }; do
+  [[ $network =~ ^[0-9a-fA-F.:]+(/[0-9]{1,3})?$ ]] ||
+    fail "NGINX_TRUSTED_PROXIES: must be addresses or networks (got '$network')"
+  REAL_IP+="set_real_ip_from $network; "
+done
+if [[ -n $REAL_IP ]]; then
+  REAL_IP+="real_ip_header X-Forwarded-For; real_ip_recursive on;"
+fi
+
+# A certificate is served by a variable path, which is read at each handshake. `nginx -t` reads only one without.
+export LISTEN_TLS=""
+# shellcheck disable=SC2016 # nginx's own variable
+served='$certificate'
+checked=$served
+if [[ ${NGINX_TLS:-off} == on ]]; then
+  LISTEN_TLS=" ssl"
+  checked=$CERTIFICATE
+  [[ -r $CERTIFICATE ]] ||
+    fail "CHORUS_TLS_DIR: has no server.pem that user $(id -u) may read; \`make tls\` makes or installs one"
+fi
+
 # Only these are replaced: nginx's own variables start with a dollar too.
 # shellcheck disable=SC2016 # these are looked for, not expanded
 names=$(grep -o '\${[A-Z_]*}' "$template" | sort -u | tr '\n' ' ')
-envsubst "$names" <"$template" >"$config"
+SERVED=$checked envsubst "$names" <"$template" >"$config"
 nginx -t -q -c "$config" ||
-  fail "nginx refuses the configuration (above): check NGINX_RESOLVER and NGINX_STATUS_ALLOW"
+  fail "nginx refuses the configuration (above): check NGINX_RESOLVER, NGINX_STATUS_ALLOW, NGINX_TRUSTED_PROXIES" \
+    "and, with TLS, CHORUS_TLS_DIR's server.pem (a certificate chain and its key)"
+SERVED=$served envsubst "$names" <"$template" >"$config"
 if [[ ${1:-} == --check ]]; then
   exit 0
 fi

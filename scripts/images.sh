@@ -9,9 +9,12 @@ NGINX_IMAGE=nginx:1.30-trixie
 MONITORING_IMAGE=debian:sid-slim
 PYTHON_LOCAL=chorus/python-base:trixie
 NGINX_LOCAL=chorus/nginx-base:sid
-MONITORING_LOCAL=chorus/monitoring-base:sid
+MONITORING_LOCAL=chorus/monitoring-base:sid-2   # another tag when its packages change
 
 here() { docker image inspect "$1" >/dev/null 2>&1; }
+
+# usable IMAGE LOCAL: whether it is here, and where it was made here, with the packages of today
+usable() { here "$1" && [[ $1 != chorus/* || $1 == "$2" ]]; }
 
 # make_base IMAGE SUITE PACKAGES
 make_base() {
@@ -21,7 +24,8 @@ make_base() {
 }
 
 choose_bases() {
-  if here "$(setting PYTHON_BASE)" && here "$(setting NGINX_BASE)" && here "$(setting MONITORING_BASE)"; then
+  if usable "$(setting PYTHON_BASE)" "$PYTHON_LOCAL" && usable "$(setting NGINX_BASE)" "$NGINX_LOCAL" &&
+    usable "$(setting MONITORING_BASE)" "$MONITORING_LOCAL"; then
     return 0
   fi
   if reachable registry-1.docker.io 443 && timeout 300 docker pull -q "$PYTHON_IMAGE" >/dev/null &&
@@ -41,7 +45,7 @@ choose_bases() {
     make_base "$NGINX_LOCAL" sid nginx,gettext-base &
     making+=("$!")
     make_base "$MONITORING_LOCAL" sid \
-      prometheus,prometheus-alertmanager,prometheus-nginx-exporter,prometheus-node-exporter &
+      prometheus,prometheus-alertmanager,prometheus-nginx-exporter,prometheus-node-exporter,prometheus-blackbox-exporter &
     making+=("$!")
     local each failed=""
     for each in "${making[@]}"; do wait "$each" || failed=yes; done

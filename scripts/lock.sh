@@ -3,9 +3,9 @@
 # shellcheck source=scripts/common.sh
 source "$(dirname "$0")/common.sh"
 .venv/bin/python -m pip install --quiet --disable-pip-version-check uv
-for name in asr-cpu asr-gpu tts-cpu tts-gpu tts-gpu-no-deps loadtest test; do
+for name in asr-cpu asr-gpu tts-cpu tts-gpu tts-gpu-no-deps loadtest test audit; do
   python=3.13
-  [[ $name == test ]] && python=3.11
+  [[ $name != test && $name != audit ]] || python=3.11
   options=()
   [[ $name != *-no-deps ]] || options=(--no-deps)
   say "requirements/$name.txt"

@@ -21,20 +21,36 @@ docker compose up -d --wait --wait-timeout 300 --quiet-pull "${scales[@]}" 2>.bu
 }
 docker compose ps --format 'table {{.Name}}\t{{.Status}}'
 
+# The client in the services' image connects as any does, with TLS by the name in the certificate.
 image=$(docker compose config --images | grep '^chorus/asr')
+chorus=(docker run --rm --network host --env CHORUS_API_KEY)
+ws=ws http=http name=""
+tls=${CHORUS_TLS_DIR:-$(setting CHORUS_TLS_DIR)}
+if [[ -n $tls ]]; then
+  ws=wss http=https name=${CHORUS_TLS_NAME:-$(setting CHORUS_TLS_NAME)}
+  if [[ -n $name ]]; then
+    chorus+=(--add-host "$name:127.0.0.1")
+  fi
+  if [[ -f $tls/ca.pem ]]; then
+    chorus+=(--volume "$(realpath "$tls/ca.pem"):/ca.pem:ro" --env CHORUS_CA_FILE=/ca.pem)
+  fi
+fi
+chorus+=("$image" python3 -m chorus)
+asr=$ws://${name:-127.0.0.1}:8000 tts=$ws://${name:-127.0.0.1}:8003
 if [[ -n ${CHORUS_API_KEYS_FILE:-$(setting CHORUS_API_KEYS_FILE)} && -z ${CHORUS_API_KEY:-} ]]; then
   warn "not proved by a sentence, as streams need a key: CHORUS_API_KEY=… make up"
-  docker run --rm --network host "$image" python3 -m chorus health
+  "${chorus[@]}" health --url "$asr" --url "$tts"
 else
   say "proving it: a sentence spoken by TTS, transcribed by ASR"
-  docker run --rm --network host --env CHORUS_API_KEY "$image" python3 -m chorus prove
+  "${chorus[@]}" prove --asr-url "$asr" --tts-url "$tts"
 fi
 
+name=${name:-localhost}
 cat <<URLS
 
-speech to text   ws://localhost:8000/v1/stream/asr    (replicas: 8001, 8011 … 8051)
-text to speech   ws://localhost:8003/v1/stream/tts    (replicas: 8002, 8012 … 8052)
-health           http://localhost:8000/health  http://localhost:8003/health
+speech to text   $ws://$name:8000/v1/stream/asr    (replicas: 8001, 8011 … 8051)
+text to speech   $ws://$name:8003/v1/stream/tts    (replicas: 8002, 8012 … 8052)
+health           $http://$name:8000/health  $http://$name:8003/health
 nginx            http://localhost:8080/nginx_status
 URLS
 if [[ ,$(setting COMPOSE_PROFILES), == *,monitoring,* ]]; then

@@ -15,6 +15,8 @@ cancelling loses no frame there.
 from __future__ import annotations
 
 import asyncio
+import os
+import ssl
 from asyncio import sleep
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -27,7 +29,16 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake
 
 from chorus.asr import AsrProtocol
 from chorus.asr import Event as AsrEvent
-from chorus.connect import ASR_URL, SOCKET_OPTIONS, TTS_URL, close_of, handshake_error, request_headers, stream_url
+from chorus.connect import (
+    ASR_URL,
+    SOCKET_OPTIONS,
+    TTS_URL,
+    close_of,
+    handshake_error,
+    request_headers,
+    stream_url,
+    tls_context,
+)
 from chorus.contract import StreamProtocol
 from chorus.errors import ChorusError, ConnectionLost
 from chorus.reconnect import PATIENCE_S, ReconnectingAsrProtocol
@@ -96,16 +107,19 @@ async def connect_asr(
     url: str = ASR_URL,
     *,
     key: str | None = None,
+    ca: str | os.PathLike[str] | None = None,
     strict: bool = True,
     headers: Mapping[str, str] | None = None,
     **settings: Any,
 ) -> AsyncIterator[AsrStream]:
     """Open a recognition stream; `ready` has been received.
 
-    `key` is the API key, by default the environment's `CHORUS_API_KEY`; `strict` is `StreamProtocol`'s; a setting of
-    None is not sent. Raises `Refused`, `ConnectionLost`, `OSError`, `ValueError`.
+    `key` is the API key, by default the environment's `CHORUS_API_KEY`; `ca` the file of CA certificates to trust at a
+    `wss` address, by default the environment's `CHORUS_CA_FILE`, then the system's; `strict` is `StreamProtocol`'s; a
+    setting of None is not sent. Raises `Refused`, `ConnectionLost`, `OSError`, `ValueError`.
     """
-    async with _open(stream_url(url, asr_wire.PATH, settings), request_headers(key, headers)) as socket:
+    address = stream_url(url, asr_wire.PATH, settings)
+    async with _open(address, request_headers(key, headers), tls_context(address, ca)) as socket:
         stream: AsrStream = Stream(AsrProtocol(strict=strict), socket)
         await stream.receive()
         yield stream
@@ -116,12 +130,14 @@ async def connect_tts(
     url: str = TTS_URL,
     *,
     key: str | None = None,
+    ca: str | os.PathLike[str] | None = None,
     strict: bool = True,
     headers: Mapping[str, str] | None = None,
     **settings: Any,
 ) -> AsyncIterator[TtsStream]:
     """Open a synthesis stream; as `connect_asr`."""
-    async with _open(stream_url(url, tts_wire.PATH, settings), request_headers(key, headers)) as socket:
+    address = stream_url(url, tts_wire.PATH, settings)
+    async with _open(address, request_headers(key, headers), tls_context(address, ca)) as socket:
         stream: TtsStream = Stream(TtsProtocol(strict=strict), socket)
         await stream.receive()
         yield stream
@@ -130,12 +146,19 @@ async def connect_tts(
 class ReconnectingAsrStream:
     """As `Stream`, over any number of connections. `protocol` makes the frames to `send`."""
 
-    def __init__(self, protocol: ReconnectingAsrProtocol, url: str, headers: Mapping[str, str] | None) -> None:
+    def __init__(
+        self,
+        protocol: ReconnectingAsrProtocol,
+        url: str,
+        headers: Mapping[str, str] | None,
+        tls: ssl.SSLContext | None,
+    ) -> None:
         self.protocol = protocol
         self.socket: ClientConnection | None = None
         """Of the newest connection."""
         self._url = url
         self._headers = headers
+        self._tls = tls
         self._events: deque[ReconnectingAsrEvent] = deque()
         self._changed = asyncio.Condition()
         """Told of whatever one of the waits in this class is for."""
@@ -170,7 +193,7 @@ class ReconnectingAsrStream:
     async def connect(self) -> None:
         """Open a connection that is ready. Raises `ChorusError`, `OSError`."""
         url = stream_url(self._url, asr_wire.PATH, self.protocol.connection_settings())
-        socket = await _connect(url, self._headers)
+        socket = await _connect(url, self._headers, self._tls)
         try:
             async with asyncio.timeout(READY_S):
                 frame = await socket.recv()
@@ -259,6 +282,7 @@ async def reconnecting_asr(
     patience_s: float = PATIENCE_S,
     resend_bytes: int = DEFAULT_BYTES,
     key: str | None = None,
+    ca: str | os.PathLike[str] | None = None,
     strict: bool = True,
     headers: Mapping[str, str] | None = None,
     **settings: Any,
@@ -270,7 +294,8 @@ async def reconnecting_asr(
     wrong address is told at once; the rest is as with `connect_asr`.
     """
     protocol = ReconnectingAsrProtocol(settings, strict=strict, patience_s=patience_s, resend_bytes=resend_bytes)
-    stream = ReconnectingAsrStream(protocol, url, request_headers(key, headers))
+    tls = tls_context(stream_url(url, asr_wire.PATH, {}), ca)
+    stream = ReconnectingAsrStream(protocol, url, request_headers(key, headers), tls)
     try:
         await stream.connect()
         await stream.receive()
@@ -286,16 +311,18 @@ async def reconnecting_asr(
 
 
 @asynccontextmanager
-async def _open(url: str, headers: Mapping[str, str] | None) -> AsyncIterator[ClientConnection]:
-    socket = await _connect(url, headers)
+async def _open(
+    url: str, headers: Mapping[str, str] | None, tls: ssl.SSLContext | None
+) -> AsyncIterator[ClientConnection]:
+    socket = await _connect(url, headers, tls)
     try:
         yield socket
     finally:
         await socket.close()
 
 
-async def _connect(url: str, headers: Mapping[str, str] | None) -> ClientConnection:
+async def _connect(url: str, headers: Mapping[str, str] | None, tls: ssl.SSLContext | None) -> ClientConnection:
     try:
-        return await connect(url, additional_headers=headers, **SOCKET_OPTIONS)
+        return await connect(url, additional_headers=headers, ssl=tls, **SOCKET_OPTIONS)
     except InvalidHandshake as error:
         raise handshake_error(error) from None

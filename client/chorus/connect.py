@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import ssl
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlencode, urlsplit, urlunsplit
@@ -29,6 +30,8 @@ SOCKET_OPTIONS: dict[str, Any] = {
 
 KEY_VARIABLE = "CHORUS_API_KEY"
 """Environment variable with the API key of whoever names none."""
+CA_VARIABLE = "CHORUS_CA_FILE"
+"""Environment variable with the file of CA certificates to trust, of whoever names none."""
 
 _SCHEMES = {"ws": "ws", "wss": "wss", "http": "ws", "https": "wss"}
 
@@ -56,6 +59,23 @@ def request_headers(key: str | None, headers: Mapping[str, str] | None) -> dict[
     if not key.isascii() or not key.isprintable() or " " in key:
         raise ValueError(f"the API key has characters that none has; look at {KEY_VARIABLE}")
     return given | {"Authorization": f"Bearer {key}"}
+
+
+def tls_context(url: str, ca: str | os.PathLike[str] | None = None) -> ssl.SSLContext | None:
+    """What to trust at a `wss` or `https` address; None for the others, which have no TLS.
+
+    `ca` is a file of CA certificates (PEM), by default the environment's `CHORUS_CA_FILE`; without either the system's
+    are trusted. Raises `ValueError` for a file that can't be used.
+    """
+    if urlsplit(url).scheme not in ("wss", "https"):
+        return None
+    file = ca or os.environ.get(CA_VARIABLE) or None
+    try:
+        return ssl.create_default_context(cafile=file)
+    except ssl.SSLError as error:
+        raise ValueError(f"{file} holds no CA certificates in PEM: {error.reason}") from None
+    except OSError as error:
+        raise ValueError(f"the CA certificates in {file} can't be read: {error.strerror}") from None
 
 
 def handshake_error(error: InvalidHandshake) -> ChorusError:

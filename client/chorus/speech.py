@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
@@ -39,16 +40,17 @@ async def speak(
     url: str = TTS_URL,
     *,
     key: str | None = None,
+    ca: str | os.PathLike[str] | None = None,
     strict: bool = True,
     on_event: Callable[[Event], None] | None = None,
     **settings: Any,
 ) -> Speech:
     """Synthesise a text, or one that comes in pieces: whole sentences are spoken while the rest is still written.
 
-    `key` is `connect_tts`'s. `on_event` is called with each event as it comes. Raises `ChorusError`, `OSError`, and
-    what the pieces raise.
+    `key` and `ca` are `connect_tts`'s. `on_event` is called with each event as it comes. Raises `ChorusError`,
+    `OSError`, `ValueError`, and what the pieces raise.
     """
-    async with connect_tts(url, key=key, strict=strict, **settings) as stream:
+    async with connect_tts(url, key=key, ca=ca, strict=strict, **settings) as stream:
         protocol = stream.protocol
         assert protocol.ready is not None
         events: list[Event] = [protocol.ready]

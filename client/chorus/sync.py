@@ -11,6 +11,8 @@ One thread may send while another iterates.
 
 from __future__ import annotations
 
+import os
+import ssl
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any, Generic, TypeVar
@@ -20,7 +22,16 @@ from websockets.sync.client import ClientConnection, connect
 
 from chorus.asr import AsrProtocol
 from chorus.asr import Event as AsrEvent
-from chorus.connect import ASR_URL, SOCKET_OPTIONS, TTS_URL, close_of, handshake_error, request_headers, stream_url
+from chorus.connect import (
+    ASR_URL,
+    SOCKET_OPTIONS,
+    TTS_URL,
+    close_of,
+    handshake_error,
+    request_headers,
+    stream_url,
+    tls_context,
+)
 from chorus.contract import StreamProtocol
 from chorus.errors import ConnectionLost
 from chorus.tts import Event as TtsEvent
@@ -85,16 +96,19 @@ def connect_asr(
     url: str = ASR_URL,
     *,
     key: str | None = None,
+    ca: str | os.PathLike[str] | None = None,
     strict: bool = True,
     headers: Mapping[str, str] | None = None,
     **settings: Any,
 ) -> Iterator[AsrStream]:
     """Open a recognition stream; `ready` has been received.
 
-    `key` is the API key, by default the environment's `CHORUS_API_KEY`; `strict` is `StreamProtocol`'s; a setting of
-    None is not sent. Raises `Refused`, `ConnectionLost`, `OSError`, `ValueError`.
+    `key` is the API key, by default the environment's `CHORUS_API_KEY`; `ca` the file of CA certificates to trust at a
+    `wss` address, by default the environment's `CHORUS_CA_FILE`, then the system's; `strict` is `StreamProtocol`'s; a
+    setting of None is not sent. Raises `Refused`, `ConnectionLost`, `OSError`, `ValueError`.
     """
-    with _open(stream_url(url, asr_wire.PATH, settings), request_headers(key, headers)) as socket:
+    address = stream_url(url, asr_wire.PATH, settings)
+    with _open(address, request_headers(key, headers), tls_context(address, ca)) as socket:
         stream: AsrStream = Stream(AsrProtocol(strict=strict), socket)
         stream.receive()
         yield stream
@@ -105,22 +119,24 @@ def connect_tts(
     url: str = TTS_URL,
     *,
     key: str | None = None,
+    ca: str | os.PathLike[str] | None = None,
     strict: bool = True,
     headers: Mapping[str, str] | None = None,
     **settings: Any,
 ) -> Iterator[TtsStream]:
     """Open a synthesis stream; as `connect_asr`."""
-    with _open(stream_url(url, tts_wire.PATH, settings), request_headers(key, headers)) as socket:
+    address = stream_url(url, tts_wire.PATH, settings)
+    with _open(address, request_headers(key, headers), tls_context(address, ca)) as socket:
         stream: TtsStream = Stream(TtsProtocol(strict=strict), socket)
         stream.receive()
         yield stream
 
 
 @contextmanager
-def _open(url: str, headers: Mapping[str, str] | None) -> Iterator[ClientConnection]:
+def _open(url: str, headers: Mapping[str, str] | None, tls: ssl.SSLContext | None) -> Iterator[ClientConnection]:
     with ExitStack() as stack:
         try:
-            socket = stack.enter_context(connect(url, additional_headers=headers, **SOCKET_OPTIONS))
+            socket = stack.enter_context(connect(url, additional_headers=headers, ssl=tls, **SOCKET_OPTIONS))
         except InvalidHandshake as error:
             raise handshake_error(error) from None
         yield socket

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from asyncio import sleep
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
@@ -47,6 +48,7 @@ async def transcribe(
     url: str = ASR_URL,
     *,
     key: str | None = None,
+    ca: str | os.PathLike[str] | None = None,
     realtime: bool = False,
     strict: bool = True,
     reconnect: bool = False,
@@ -55,15 +57,15 @@ async def transcribe(
 ) -> Transcription:
     """Stream a source and collect its words, at the speed of speech where `realtime`, else as fast as they are taken.
 
-    `key` is `connect_asr`'s. With `reconnect` a connection that is lost is not the end. `on_event` is called with each
-    event as it comes.
-    Raises `ChorusError`, `OSError`, and what the source raises.
+    `key` and `ca` are `connect_asr`'s. With `reconnect` a connection that is lost is not the end. `on_event` is called
+    with each event as it comes.
+    Raises `ChorusError`, `OSError`, `ValueError`, and what the source raises.
     """
     asked = source.settings | settings
     async with (
-        reconnecting_asr(url, key=key, resend_bytes=KEPT_BYTES, strict=strict, **asked)
+        reconnecting_asr(url, key=key, ca=ca, resend_bytes=KEPT_BYTES, strict=strict, **asked)
         if reconnect
-        else connect_asr(url, key=key, strict=strict, **asked)
+        else connect_asr(url, key=key, ca=ca, strict=strict, **asked)
     ) as stream:
         protocol = stream.protocol
         assert protocol.ready is not None

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 import os
 import re
+import secrets
 import subprocess
 import time
 import urllib.parse
@@ -18,9 +20,12 @@ import pytest
 import soundfile
 from prometheus_client.parser import text_string_to_metric_families
 
+from audit import confinement
 from chorus.aio import connect_asr, connect_tts
+from chorus.errors import Refused
 from chorus.tasks import send_and_receive
 from chorus.wire.common import Error
+from tests.certificates import Authority
 from tests.conftest import DATA, ROOT
 from tests.monitoring.rules_files import alerts, rules
 
@@ -28,8 +33,8 @@ pytestmark = pytest.mark.stack
 
 PROJECT = "chorus-watched"
 CLIP = DATA / "speech" / "3331-159605-0005.flac"
-JOBS = {"asr", "tts", "nginx", "node", "prometheus", "alertmanager"}
-MONITORING = ("prometheus", "alertmanager", "nginx-exporter", "node-exporter")
+JOBS = {"asr", "tts", "nginx", "tls", "node", "prometheus", "alertmanager"}
+MONITORING = ("prometheus", "alertmanager", "nginx-exporter", "blackbox-exporter", "node-exporter")
 OWN_PORTS = {"asr": "9001", "tts": "9002"}
 START = ("up", "-d", "--no-build", "--no-deps", "--no-recreate", "--wait")
 """What of `docker compose` starts again what was stopped."""
@@ -41,6 +46,8 @@ PAUSE = bytes(15 * FRAME)
 """After each time that the clip is said, so that its words are final."""
 BETWEEN_S = 15
 """From what is said or asked for to the next."""
+KEY = f"chorus_{secrets.token_urlsafe(32)}"
+ORIGIN = "https://app.example.com"
 PROMETHEUS_OWN = {"up", "ALERTS"}
 """Series that Prometheus makes itself."""
 
@@ -131,8 +138,23 @@ class Prometheus:
 
 
 @pytest.fixture(scope="module")
-def prometheus(image: str) -> Iterator[Prometheus]:
-    """The stack with its monitoring, one replica each; all of it is gone in the end."""
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Authority]:
+    """A CA and its certificate, for which the stack is configured, as for `KEY` and `ORIGIN`."""
+    folder = tmp_path_factory.mktemp("strangers")
+    keys = folder / "api_keys"
+    keys.write_text(f"watched:{hashlib.sha256(KEY.encode()).hexdigest()}\n", encoding="utf-8")
+    made = Authority(folder / "project")
+    made.issue()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CHORUS_TLS_DIR", str(made.folder))
+        patch.setenv("CHORUS_API_KEYS_FILE", str(keys))
+        patch.setenv("CHORUS_ALLOWED_ORIGINS", ORIGIN)
+        yield made
+
+
+@pytest.fixture(scope="module")
+def prometheus(image: str, authority: Authority) -> Iterator[Prometheus]:
+    """The stack with its monitoring, TLS and a key, one replica each; all of it is gone in the end."""
     try:
         compose("up", "-d", "--no-build", "--wait", "--wait-timeout", "180")
         yield Prometheus()
@@ -154,6 +176,9 @@ def test_every_target_is_up_and_all_rules_are_loaded(prometheus: Prometheus) -> 
     loaded = [each for group in groups for each in group["rules"]]
     assert sorted(each["name"] for each in loaded) == sorted(each.get("alert") or each["record"] for each in rules())
     until("Alertmanager is found", lambda: prometheus.get("alertmanagers")["activeAlertmanagers"])
+    until("a year of the certificate is left", lambda: prometheus.query(
+        '366 * 86400 < probe_ssl_earliest_cert_expiry{job="tls"} - time() < 398 * 86400'
+    ))  # fmt: skip
     until("nginx tells of itself", lambda: prometheus.query("nginx_up == 1"))
     until("the disk is seen", lambda: prometheus.query('node_filesystem_avail_bytes{mountpoint="/prometheus"}'))
     until("every rule has run", lambda: all(
@@ -243,6 +268,38 @@ def test_nothing_is_published_beyond_this_machine() -> None:
     assert services["grafana"]["profiles"] == ["grafana"]
 
 
+def test_no_process_may_more_than_it_must(prometheus: Prometheus) -> None:
+    """Of every container: no root, no capability, nothing to write to but its tmpfs and volumes, no shell left over."""
+    names = [name for name in compose("ps", "--format", "{{.Name}}").split() if "webhook" not in name]
+    assert len(names) == 3 + len(MONITORING)
+    assert [finding for name in names for finding in confinement.of_container(name)] == []
+
+
+async def test_strangers_stay_out_and_no_log_has_a_key(prometheus: Prometheus, authority: Authority) -> None:
+    """By TLS, through nginx, of real replicas: no key, a wrong one, another's page, a key in the address. Afterwards no
+    log of any container has a key."""
+    url = f"wss://{address('nginx', 8000)}"
+    wrong = f"chorus_{secrets.token_urlsafe(32)}"
+    for key, headers, query, status in (
+        ("", {}, {}, 401),
+        (wrong, {}, {}, 401),
+        (KEY, {"Origin": "https://evil.example"}, {}, 403),
+        (KEY, {}, {"api_key": wrong}, 400),
+    ):
+        with pytest.raises(Refused) as refused:
+            async with connect_asr(url, key=key, ca=authority.ca, headers=headers, **query):
+                pass
+        assert refused.value.status == status
+    async with connect_asr(url, key=KEY, ca=authority.ca, headers={"Origin": ORIGIN}) as stream:
+        await stream.send(stream.protocol.close())
+        async for _ in stream:
+            pass
+    written = await asyncio.to_thread(compose, "logs", "--no-color")
+    assert '"key": "watched"' in written
+    assert KEY not in written
+    assert wrong not in written
+
+
 def test_the_address_of_the_webhook_is_shown_to_nobody(prometheus: Prometheus) -> None:
     """Alertmanager's API tells its configuration, which may be read by who reaches the port."""
     status = get(f"http://{address('alertmanager', 9093)}/api/v2/status")
@@ -304,7 +361,9 @@ def test_a_stopped_replica_is_told_to_alertmanager_and_by_it_and_again_after_a_r
     compose(*START, "tts")
 
 
-async def test_without_monitoring_nothing_restarts_and_no_stream_notices(prometheus: Prometheus) -> None:
+async def test_without_monitoring_nothing_restarts_and_no_stream_notices(
+    prometheus: Prometheus, authority: Authority
+) -> None:
     """Who watches goes away while somebody speaks and somebody listens.
 
     On the same two connections every word and every reply comes, and nothing that serves was started anew.
@@ -318,7 +377,9 @@ async def test_without_monitoring_nothing_restarts_and_no_stream_notices(prometh
         over.set()
 
     async def speak() -> None:
-        async with connect_asr(f"ws://{address('nginx', 8000)}", sample_rate=16000) as stream:
+        async with connect_asr(
+            f"wss://{address('nginx', 8000)}", key=KEY, ca=authority.ca, sample_rate=16000
+        ) as stream:
             said = 0
 
             async def say() -> None:
@@ -342,7 +403,7 @@ async def test_without_monitoring_nothing_restarts_and_no_stream_notices(prometh
             assert stream.protocol.text.lower().count("at home") == said
 
     async def listen() -> None:
-        async with connect_tts(f"ws://{address('nginx', 8003)}") as stream:
+        async with connect_tts(f"wss://{address('nginx', 8003)}", key=KEY, ca=authority.ca) as stream:
             asked = 0
             while not over.is_set():
                 asked += 1

@@ -1,6 +1,7 @@
 """A replica without a model, for nginx to talk to: run in a container by `test_nginx_behaviour`, standard library only.
 
-Port 8001 is the stream port: an upgrade is answered with 101 and held, other requests as a service would. Port 9001 is
+Port 8001 is the stream port: an upgrade is answered with 101 and held, and what comes
+is sent back; other requests are answered as a service would. Port 9001 is
 the admin port. Port 7000 takes orders: `/set?stream=MODE&health=MODE`, answered with the number of streams held.
 
 stream: `ok`; `refuse` (the service's own 503); `closed` (the port does not listen). health: `ok`, `loading`, `closed`.
@@ -46,7 +47,9 @@ async def stream(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> 
             held += 1
             writer.write(f"HTTP/1.1 101 X\r\nUpgrade: websocket\r\nConnection: upgrade\r\n\r\n{HOST}".encode())
             try:
-                await reader.read()
+                while data := await reader.read(65536):
+                    writer.write(data)
+                    await writer.drain()
             finally:
                 held -= 1
         elif target.startswith("/echo"):

@@ -125,7 +125,8 @@ with concurrent.futures.ThreadPoolExecutor(64) as pool:
 
 def test_another_network_reaches_nothing_but_the_two_ports() -> None:
     """A container of somebody else's tries every published port of this machine, and each container by its address."""
-    ports = [port for each in compose_config()["services"].values() for port in each.get("ports", [])]
+    services = compose_config(COMPOSE_PROFILES="*")["services"].values()
+    ports = [port for each in services for port in each.get("ports", [])]
     targets = [f"host:{port['published']}" for port in ports]
     inspect = ("inspect", "--format", "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}")
     for service, inner in (("asr", (8001, 9001)), ("tts", (8002, 9002)), ("nginx", (8000, 8003, 8080, 8001))):
@@ -154,6 +155,17 @@ def test_keys_and_origins_reach_both_services_alone() -> None:
                 assert service["environment"]["CHORUS_ALLOWED_ORIGINS"] == given.get("CHORUS_ALLOWED_ORIGINS", "")
 
 
+def test_the_certificate_reaches_nginx_alone_and_can_not_be_written() -> None:
+    """Its folder, so that a renewed file is seen; where none is named, TLS is off."""
+    for folder, source, tls in (("", "/dev/null", ""), ("./secrets/tls", f"{ROOT}/secrets/tls", "on")):
+        for name, service in compose_config(COMPOSE_FILE=CPU, CHORUS_TLS_DIR=folder)["services"].items():
+            mounts = [volume for volume in service.get("volumes", []) if volume["target"] == "/run/tls"]
+            assert len(mounts) == (name == "nginx"), name
+            if mounts:
+                assert (mounts[0]["source"], mounts[0]["read_only"]) == (source, True)
+                assert service["environment"]["NGINX_TLS"] == tls
+
+
 @pytest.mark.parametrize("name", ["asr", "tts"])
 def test_draining_fits_into_the_grace_period(name: str) -> None:
     """A replica ends by itself before Docker's patience does, which counts from the same signal."""
@@ -166,7 +178,8 @@ def test_draining_fits_into_the_grace_period(name: str) -> None:
 @pytest.mark.parametrize("container", ["chorus-asr-1", "chorus-tts-1", "chorus-nginx-1"])
 def test_a_process_is_nobody_and_writes_nowhere_but_to_tmpfs(container: str) -> None:
     """Its user is nobody special, holds no capability and can gain none; of all files it may write those of /tmp,
-    beside what every container has in /dev and /proc; /dev/null also stands for the keys where there are none."""
+    beside what every container has in /dev and /proc; /dev/null also stands for keys and certificates where there are
+    none."""
     assert docker("exec", container, "id", "-u").strip() == "10001"
     status = docker("exec", container, "cat", "/proc/1/status")
     for line in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"):
@@ -175,7 +188,7 @@ def test_a_process_is_nobody_and_writes_nowhere_but_to_tmpfs(container: str) -> 
     everything = ("find", "/", "-path", "/proc", "-prune", "-o", "-writable", "!", "-type", "l", "-print")
     found = docker("exec", container, *everything, check=False).split()
     assert "/tmp" in found
-    nothing = r"/(tmp|dev)(/|$)|/run/secrets/api_keys$"
+    nothing = r"/(tmp|dev)(/|$)|/run/(secrets/api_keys|tls)$"
     assert not [path for path in found if not re.match(nothing, path)]
 
 
@@ -224,9 +237,9 @@ def test_env_example_lists_every_variable_of_compose_with_its_default() -> None:
     for file in ("compose.cpu.yaml", "compose.yaml"):
         text = Path(ROOT / file).read_text(encoding="utf-8")
         variables |= dict(re.findall(r"\$\{([A-Z0-9_]+):-([^}]*)\}", text))
-    for_scripts = {"ASR_REPLICAS", "TTS_REPLICAS"}
+    for_scripts = {"ASR_REPLICAS", "TTS_REPLICAS", "CHORUS_TLS_NAME"}
     assert listed().keys() - variables.keys() == {"COMPOSE_FILE", "COMPOSE_PROFILES"} | for_scripts
-    for name in ("CHORUS_API_KEYS_FILE", "LOADTEST_CA_FILE"):
+    for name in ("CHORUS_API_KEYS_FILE", "CHORUS_TLS_DIR", "LOADTEST_CA_FILE"):
         variables[name] = ""  # /dev/null only stands in for it
     assert {name: listed().get(name) for name in variables} == variables
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import ssl
 import subprocess
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -55,7 +56,10 @@ class Answer:
     headers: dict[str, list[str]]
     body: bytes
     seconds: float
+    reader: asyncio.StreamReader | None = field(default=None, repr=False)
     writer: asyncio.StreamWriter | None = field(default=None, repr=False)
+    certificate: bytes | None = field(default=None, repr=False)
+    """The server's, in DER, where the connection is TLS."""
 
     @property
     def json(self) -> Any:
@@ -79,10 +83,10 @@ open_streams: list[asyncio.StreamWriter] = []
 """Closed after each test, however it ended."""
 
 
-async def raw(port: int, data: bytes) -> Answer:
+async def raw(port: int, data: bytes, tls: ssl.SSLContext | None = None) -> Answer:
     """Send bytes, read an answer; one with status 101 is held open."""
     started = time.monotonic()
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=tls)
     writer.write(data)
     headers: dict[str, list[str]] = {}
     async with asyncio.timeout(30):
@@ -91,8 +95,10 @@ async def raw(port: int, data: bytes) -> Answer:
             name, value = line.split(": ", 1)
             headers.setdefault(name.lower(), []).append(value)
         answer = Answer(int(head[0].split()[1]), headers, b"", time.monotonic() - started)
+        if tls is not None:
+            answer.certificate = writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
         if answer.status == 101:
-            answer.writer = writer
+            answer.reader, answer.writer = reader, writer
             open_streams.append(writer)
         else:
             answer.body = await reader.readexactly(int(headers["content-length"][0]))
@@ -100,11 +106,13 @@ async def raw(port: int, data: bytes) -> Answer:
     return answer
 
 
-async def get(port: int, path: str = STREAM, headers: dict[str, str] | None = None) -> Answer:
+async def get(
+    port: int, path: str = STREAM, headers: dict[str, str] | None = None, tls: ssl.SSLContext | None = None
+) -> Answer:
     """One request; with `UPGRADE` among the headers it is a stream."""
     given = {"Host": "chorus", "Connection": "close", **(headers or {})}
     lines = [f"GET {path} HTTP/1.1", *(f"{name}: {value}" for name, value in given.items())]
-    return await raw(port, "\r\n".join([*lines, "", ""]).encode("latin-1"))
+    return await raw(port, "\r\n".join([*lines, "", ""]).encode("latin-1"), tls)
 
 
 class Stage:
@@ -133,11 +141,11 @@ class Stage:
                "--security-opt", "no-new-privileges:true", *arguments)  # fmt: skip
         return name
 
-    def nginx(self, name: str, **env: str) -> str:
+    def nginx(self, name: str, *options: str, **env: str) -> str:
         """Start another nginx with these settings and wait until it serves."""
         ports = [part for port in (8000, 8001, 8003, 8011, 8041, 8080) for part in ("--publish", f"127.0.0.1::{port}")]
         given = [part for key, value in env.items() for part in ("--env", f"{key}={value}")]
-        front = self.run(name, "--tmpfs", "/tmp:mode=1777", *ports, *given, "chorus/nginx")
+        front = self.run(name, "--tmpfs", "/tmp:mode=1777", *ports, *given, *options, "chorus/nginx")
         check = ["docker", "exec", front, "healthcheck", "8080"]
         until(lambda: subprocess.run(check, capture_output=True, check=False).returncode == 0)
         return front
@@ -407,6 +415,37 @@ async def test_streams_of_one_address_can_be_limited(stage: Stage, calm: None) -
     assert (await get(port, "/health")).status == 200
     answer = await get(published(front, 8080), "/nginx_status")
     assert (answer.status, answer.code) == (403, "bad_message")
+
+
+@pytest.mark.parametrize("trusted", [True, False])
+async def test_who_a_client_is_is_believed_of_a_trusted_proxy_alone(stage: Stage, calm: None, trusted: bool) -> None:
+    """By X-Forwarded-For: its last address that is no trusted proxy's own. Nobody else's changes anything. Limit, log
+    and replica go by the same address, and the replica is not told what a client says of itself."""
+    peer = docker("network", "inspect", "--format", "{{(index .IPAM.Config 0).Gateway}}", stage.name)
+    proxies = f"{peer}, 198.51.100.0/24" if trusted else "198.51.100.0/24"
+    front = stage.nginx(f"trusting-{trusted}", NGINX_TRUSTED_PROXIES=proxies, NGINX_CLIENT_CONNECTIONS="1")
+    port = published(front, 8000)
+    for told, client in (
+        ("203.0.113.1", "203.0.113.1"),
+        ("127.0.0.1, 203.0.113.2", "203.0.113.2"),
+        ("127.0.0.1, 203.0.113.3, 198.51.100.7", "203.0.113.3"),
+        ("no address", peer),
+    ):
+        expected = client if trusted else peer
+        seen = (await get(port, "/echo", {"X-Forwarded-For": told, "X-Real-IP": "192.0.2.1"})).json["headers"]
+        assert (seen["x-real-ip"], seen["x-forwarded-for"]) == (expected, expected)
+        headers = UPGRADE | {"X-Forwarded-For": told}
+        async with asyncio.timeout(10):
+            while (held := await get(port, headers=headers)).status != 101:  # the request before may still count
+                await asyncio.sleep(0.05)
+        again = await get(port, headers=headers)
+        assert (again.status, again.code, again.headers["retry-after"]) == (503, "overloaded", ["5"])
+        other = await get(port, headers=UPGRADE | {"X-Forwarded-For": "203.0.113.9"})
+        assert other.status == (101 if trusted else 503)
+        await held.close()
+        await other.close()
+        await stage.settled(0)
+        assert expected in {entry["remote_addr"] for entry in log(front)}
 
 
 async def test_ip_hash_keeps_an_address_with_its_replica(stage: Stage, calm: None) -> None:

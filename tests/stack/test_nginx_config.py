@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
+from pathlib import Path
 
 import pytest
 
+from tests.certificates import Authority, as_root
 from tests.stack.conftest import docker
 
 pytestmark = pytest.mark.stack
 
 
-def render(**env: str) -> subprocess.CompletedProcess[str]:
+def render(*options: str, **env: str) -> subprocess.CompletedProcess[str]:
     """The entrypoint with these settings: checks, renders, runs `nginx -t`, and stops there."""
     given = [part for name, value in env.items() for part in ("-e", f"{name}={value}")]
     command = 'out=$(/etc/chorus/entrypoint.sh --check 2>&1); code=$?; echo "$out" >&2; cat /tmp/nginx.conf; exit $code'
     return subprocess.run(
-        ["docker", "run", "--rm", "--read-only", "--tmpfs", "/tmp:mode=1777", "--cap-drop", "ALL", *given,
+        ["docker", "run", "--rm", "--read-only", "--tmpfs", "/tmp:mode=1777", "--cap-drop", "ALL", *given, *options,
          "--entrypoint", "bash", "chorus/nginx", "-c", command],
         capture_output=True, text=True, check=False,
     )  # fmt: skip
@@ -39,6 +42,8 @@ def render(**env: str) -> subprocess.CompletedProcess[str]:
         ({"NGINX_CLIENT_CONNECTIONS": "3"}, "limit_conn clients 3;"),
         ({"NGINX_STATUS_ALLOW": "10.1.0.0/16 ::1"}, "allow 10.1.0.0/16; allow ::1;"),
         ({"NGINX_STATUS_ALLOW": "10.1.0.0/16,::1"}, "allow 10.1.0.0/16; allow ::1;"),
+        ({"NGINX_TRUSTED_PROXIES": "10.1.0.0/16, ::1"}, "set_real_ip_from 10.1.0.0/16; set_real_ip_from ::1;"),
+        ({}, "listen 8000;"),
         ({"NGINX_RESOLVER": "10.0.0.2"}, "resolver 10.0.0.2 valid=1s"),
     ],
 )
@@ -67,6 +72,7 @@ def test_no_limit_is_written_where_none_is_wanted() -> None:
         ("NGINX_STATUS_ALLOW", "all; deny"),
         ("NGINX_STATUS_ALLOW", "*"),
         ("NGINX_RESOLVER", "dns.example"),
+        ("NGINX_TRUSTED_PROXIES", "proxy.example"),
     ],
 )
 def test_a_wrong_setting_stops_the_start_and_is_named(name: str, value: str) -> None:
@@ -77,12 +83,53 @@ def test_a_wrong_setting_stops_the_start_and_is_named(name: str, value: str) -> 
     assert "server {" not in done.stdout
 
 
-@pytest.mark.parametrize(("name", "value"), [("NGINX_STATUS_ALLOW", "10.0.0.0/99"), ("NGINX_RESOLVER", "999.1.1.1")])
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("NGINX_STATUS_ALLOW", "10.0.0.0/99"), ("NGINX_RESOLVER", "999.1.1.1"), ("NGINX_TRUSTED_PROXIES", "10.0.0.0/99")],
+)
 def test_what_only_nginx_can_refuse_stops_the_start_too(name: str, value: str) -> None:
     """`nginx -t` says no, and the message names what to look at."""
     done = render(**{name: value})
     assert done.returncode == 78
     assert name in done.stderr
+
+
+def test_nobodys_word_is_taken_for_an_address_by_default() -> None:
+    """NGINX_TRUSTED_PROXIES is empty."""
+    assert "real_ip" not in render().stdout
+
+
+def test_a_certificate_turns_tls_on_and_is_read_at_each_handshake(tmp_path: Path) -> None:
+    """On the balanced ports alone, by a path that nginx does not read once and for all."""
+    authority = Authority(tmp_path / "project")
+    authority.issue()
+    done = render("--volume", f"{authority.folder}:/run/tls:ro", NGINX_TLS="on")
+    assert done.returncode == 0, done.stderr
+    listening = re.findall(r"listen (\d+)( ssl)?;", done.stdout)
+    assert {port for port, tls in listening if tls} == {"8000", "8003"}
+    assert set(re.findall(r"ssl_certificate(?:_key)? (\S+);", done.stdout)) == {"$certificate"}
+
+
+@pytest.mark.parametrize("broken", ["missing", "unreadable", "no key", "another key", "cut short"])
+def test_a_certificate_that_can_not_be_served_stops_the_start(tmp_path: Path, broken: str) -> None:
+    """At once and by name, and not at the first client's handshake."""
+    authority = Authority(tmp_path / "project")
+    certificate, key = re.split(rb"(?=-----BEGIN EC)", authority.issue())
+    match broken:
+        case "missing":
+            as_root("rm", str(authority.file))
+        case "unreadable":
+            as_root("chown", "0:0", str(authority.file))
+        case "no key":
+            authority.put(certificate)
+        case "cut short":
+            authority.put(certificate[:200] + key)
+        case "another key":
+            authority.put(certificate + as_root("openssl", "ecparam", "-name", "prime256v1", "-genkey", "-noout"))
+    done = render("--volume", f"{authority.folder}:/run/tls:ro", NGINX_TLS="on")
+    assert done.returncode == 78
+    assert "CHORUS_TLS_DIR" in done.stderr
+    assert "PRIVATE" not in done.stderr
 
 
 def test_the_access_log_is_json_and_names_the_replica() -> None:

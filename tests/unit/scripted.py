@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from http import HTTPStatus
@@ -57,7 +58,7 @@ def tts_ready() -> Ready:
 
 
 @asynccontextmanager
-async def serving(script: Script) -> AsyncIterator[Server]:
+async def serving(script: Script, tls: ssl.SSLContext | None = None) -> AsyncIterator[Server]:
     """A server on a port of its own choice that runs the script for each connection, then closes with 1000."""
     server = Server()
 
@@ -67,8 +68,8 @@ async def serving(script: Script) -> AsyncIterator[Server]:
         server.headers.append(socket.request.headers)
         await script(server, socket)
 
-    async with serve(handle, "127.0.0.1", 0, compression=None) as listener:
-        server.url = f"ws://127.0.0.1:{listener.sockets[0].getsockname()[1]}"
+    async with serve(handle, "127.0.0.1", 0, compression=None, ssl=tls) as listener:
+        server.url = f"{'wss' if tls else 'ws'}://127.0.0.1:{listener.sockets[0].getsockname()[1]}"
         yield server
 
 

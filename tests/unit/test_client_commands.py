@@ -7,6 +7,7 @@ import io
 import json
 import os
 import socket as sockets
+import ssl
 import subprocess
 import sys
 import tomllib
@@ -670,7 +671,7 @@ def test_a_real_pipe_ends_with_its_stream(unused: str) -> None:
 
 
 @asynccontextmanager
-async def answering(status: int, body: dict[str, Any] | None) -> AsyncIterator[str]:
+async def answering(status: int, body: dict[str, Any] | None, tls: ssl.SSLContext | None = None) -> AsyncIterator[str]:
     """The URL of a replica's `/health`, and of metrics that tell 200 MiB."""
 
     def answer(_socket: ServerConnection, request: Request) -> Response:
@@ -683,8 +684,8 @@ async def answering(status: int, body: dict[str, Any] | None) -> AsyncIterator[s
     async def never(_socket: ServerConnection) -> None:
         raise AssertionError("the handshake was answered")
 
-    async with serve(never, "127.0.0.1", 0, process_request=answer) as listener:
-        yield f"ws://127.0.0.1:{listener.sockets[0].getsockname()[1]}"
+    async with serve(never, "127.0.0.1", 0, process_request=answer, ssl=tls) as listener:
+        yield f"{'wss' if tls else 'ws'}://127.0.0.1:{listener.sockets[0].getsockname()[1]}"
 
 
 HEALTHY = {
@@ -737,8 +738,8 @@ async def test_health_lists_every_replica(monkeypatch: pytest.MonkeyPatch, capsy
 
 
 def test_direct_ports_are_the_stacks() -> None:
-    """8001, 8011 … 8051 and 8002, 8012 … 8052, on the host of the balanced port."""
+    """8001, 8011 … 8051 and 8002, 8012 … 8052, on the host of the balanced port; without TLS, which they never have."""
     found = health.direct_addresses(health.base_address("wss://speech.example:8000/v1"))
     ports = [8001, 8011, 8021, 8031, 8041, 8051, 8002, 8012, 8022, 8032, 8042, 8052]
-    assert found == [f"https://speech.example:{port}" for port in ports]
+    assert found == [f"http://speech.example:{port}" for port in ports]
     assert health.direct_addresses("http://[::1]:8000")[0] == "http://[::1]:8001"

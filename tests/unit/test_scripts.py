@@ -323,6 +323,108 @@ def test_a_key_is_not_made_twice_nor_the_last_one_taken_back(project: Path) -> N
     assert (project / "secrets" / "api_keys").read_text(encoding="utf-8") == before
 
 
+def openssl(*arguments: str) -> str:
+    """What openssl says."""
+    return subprocess.run(["openssl", *arguments], capture_output=True, text=True, check=True).stdout
+
+
+@pytest.fixture
+def tls(project: Path) -> Path:
+    """A project in which files are given to nobody, as only root could; `calls` tells who would have got them."""
+    body = """echo "$*" >>calls
+while (($#)); do case $1 in -o | -g) shift 2 ;; *) kept+=("$1") && shift ;; esac; done
+exec /usr/bin/install "${kept[@]}\""""
+    stand_in(project, "install", body)
+    stand_in(project, "sudo", 'exec "$@"')
+    return project
+
+
+def test_tls_makes_a_certificate_that_its_ca_answers_for(tls: Path) -> None:
+    """For this machine and the names given; only nginx's user reads the key; .env is told the first time."""
+    done = run(tls, "scripts/tls.sh", "speech.example.com, 192.0.2.7".replace(" ", ""))
+    assert done.returncode == 0, done.stderr
+    folder, ca = tls / "secrets" / "tls", tls / "secrets" / "ca"
+    openssl("verify", "-x509_strict", "-CAfile", str(folder / "ca.pem"), str(folder / "server.pem"))
+    for name in ("localhost", "speech.example.com"):
+        openssl("verify", "-verify_hostname", name, "-CAfile", str(folder / "ca.pem"), str(folder / "server.pem"))
+    for ip in ("127.0.0.1", "192.0.2.7", "::1"):
+        openssl("verify", "-verify_ip", ip, "-CAfile", str(folder / "ca.pem"), str(folder / "server.pem"))
+    assert openssl("x509", "-in", str(folder / "server.pem"), "-noout", "-pubkey") == openssl(
+        "pkey", "-in", str(folder / "server.pem"), "-pubout"
+    )
+    assert "-m 600 -o 10001 -g 10001" in (tls / "calls").read_text(encoding="utf-8")
+    assert (folder / "server.pem").stat().st_mode & 0o777 == 0o600
+    assert ca.stat().st_mode & 0o777 == 0o700
+    assert sorted(each.name for each in folder.iterdir()) == ["ca.pem", "server.pem"]
+    assert value(tls, "CHORUS_TLS_DIR") == "./secrets/tls"
+    assert "PRIVATE" not in done.stdout + done.stderr
+
+
+def test_tls_again_changes_nothing_until_it_has_to(tls: Path) -> None:
+    """The names of the last time hold where none are given; others, an end that is near or a lost CA make another."""
+    folder = tls / "secrets" / "tls"
+
+    def made(*names: str) -> bytes:
+        done = run(tls, "scripts/tls.sh", *names)
+        assert done.returncode == 0, done.stderr
+        return (folder / "server.pem").read_bytes()
+
+    first, ca = made("speech.example.com"), (folder / "ca.pem").read_bytes()
+    assert first == made("speech.example.com") == made()
+    second = made("other.example.com")
+    assert second != first
+    assert (folder / "ca.pem").read_bytes() == ca
+    assert key_of(second) == key_of(first)
+    soon = (tls / "scripts" / "tls.sh").read_text(encoding="utf-8").replace("DAYS=397 ", "DAYS=20 ")
+    (tls / "scripts" / "tls.sh").write_text(soon, encoding="utf-8")
+    third = made("third.example.com")
+    assert third != made()
+    shutil.rmtree(tls / "secrets" / "ca")
+    made("third.example.com")
+    assert (folder / "ca.pem").read_bytes() != ca
+
+
+def key_of(pem: bytes) -> bytes:
+    """The private key in a server.pem."""
+    return pem[pem.index(b"-----BEGIN EC PRIVATE KEY") :]
+
+
+def test_tls_installs_a_certificate_of_ones_own(tls: Path) -> None:
+    """As an ACME client leaves it, in one step and in the folder that .env names; what is no pair changes nothing, and
+    a certificate that is installed is not replaced by one from here."""
+    (tls / ".env").write_text("CHORUS_TLS_DIR=./mine\n", encoding="utf-8")
+    for name in ("a", "b"):
+        openssl("req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", f"/CN={name}", "-days", "9",
+                "-keyout", str(tls / f"{name}.key"), "-out", str(tls / f"{name}.pem"))  # fmt: skip
+    assert run(tls, "scripts/tls.sh").returncode == 0
+    before = (tls / "mine" / "server.pem").read_bytes()
+    for certificate, key, said in (
+        ("a.pem", "b.key", "no certificate of the key"),
+        ("a.pem", "none.key", "readable"),
+        ("a.pem", "", "readable"),
+        ("a.key", "a.key", "no certificate of the key"),
+        ("a.pem", "a.pem", "no key"),
+    ):
+        refused = run(tls, "scripts/tls.sh", CERT=certificate, KEY=key)
+        assert refused.returncode == 1
+        assert said in refused.stderr, refused.stderr
+        assert (tls / "mine" / "server.pem").read_bytes() == before
+    assert run(tls, "scripts/tls.sh", CERT="a.pem", KEY="a.key").returncode == 0
+    installed = (tls / "mine" / "server.pem").read_bytes()
+    assert installed == (tls / "a.pem").read_bytes() + (tls / "a.key").read_bytes()
+    assert [each.name for each in (tls / "mine").iterdir()] == ["server.pem"]
+    assert "installed by CERT=" in run(tls, "scripts/tls.sh").stderr
+    assert (tls / "mine" / "server.pem").read_bytes() == installed
+
+
+@pytest.mark.parametrize("names", ["a b", "a;b", "$(id)", "bad:name"])
+def test_tls_refuses_names_that_are_none(tls: Path, names: str) -> None:
+    """Nothing is put in place."""
+    refused = run(tls, "scripts/tls.sh", names)
+    assert refused.returncode == 1
+    assert not (tls / "secrets" / "tls" / "server.pem").exists()
+
+
 def test_gpu_status_tells_who_is_on_each_gpu(project: Path) -> None:
     """A line a GPU, and under it its processes by container, or by program where they are in none."""
     stand_in(

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import ssl
 import sys
 from typing import BinaryIO, Protocol
 
-from chorus.connect import KEY_VARIABLE
+from chorus.connect import CA_VARIABLE, KEY_VARIABLE
 from chorus.errors import ContractViolation, Refused
 
 OK = 0
@@ -24,6 +25,15 @@ def add_key(parser: argparse.ArgumentParser) -> None:
         "--key",
         metavar="KEY",
         help=f"API key; better in {KEY_VARIABLE}, as others on this machine see a command's flags",
+    )
+
+
+def add_ca(parser: argparse.ArgumentParser) -> None:
+    """Declare the flag of the CA certificates."""
+    parser.add_argument(
+        "--ca",
+        metavar="FILE",
+        help=f"CA certificates to trust at a wss address (default ${CA_VARIABLE}, then the system's)",
     )
 
 
@@ -45,6 +55,10 @@ def explain(error: BaseException, url: str) -> str:
     """What went wrong, with what to do where that is known."""
     if isinstance(error, TimeoutError):
         return f"no answer from {url}; is the stack up? (make up)"
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"the certificate of {url} is not valid here: {error.verify_message} (--ca names a CA to trust)"
+    if isinstance(error, ssl.SSLError):
+        return f"no TLS with {url}: {error.reason}; without a certificate the stack speaks ws:// alone"
     if isinstance(error, OSError) and not error.filename:
         return f"cannot reach {url}: {_reason(error)}; is the stack up? (make up)"
     if isinstance(error, Refused) and error.status == 401:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import re
+import ssl
 import urllib.error
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
@@ -12,8 +13,8 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-from chorus.commands.common import FAILED, OK, Commands, warn
-from chorus.connect import ASR_URL, TTS_URL
+from chorus.commands.common import FAILED, OK, Commands, add_ca, warn
+from chorus.connect import ASR_URL, TTS_URL, tls_context
 
 REPLICAS = 6
 """Direct ports of a service: 8001, 8011 … of ASR, 8002, 8012 … of TTS."""
@@ -32,6 +33,7 @@ def add(commands: Commands) -> None:
     parser.add_argument(
         "--url", action="append", help=f"a service to ask, may be repeated (default {ASR_URL} and {TTS_URL})"
     )
+    add_ca(parser)
     parser.add_argument("--all", action="store_true", help="every replica too")
     parser.set_defaults(run=run)
 
@@ -40,12 +42,13 @@ def run(asked: argparse.Namespace) -> int:
     """Run the command."""
     try:
         services = [base_address(url) for url in asked.url or (ASR_URL, TTS_URL)]
+        trust = [tls_context(address, asked.ca) for address in services]
     except ValueError as error:
         warn(f"error: {error}")
         return FAILED
     direct = direct_addresses(services[0]) if asked.all else []
     with ThreadPoolExecutor(len(services) + 2 * REPLICAS) as pool:
-        balanced = list(pool.map(ask, services))
+        balanced = list(pool.map(ask, services, trust))
         replicas = [found for found in pool.map(ask, direct) if found.body.get("status")]
         memory = dict(zip((r.address for r in replicas), pool.map(resident_memory, replicas), strict=True))
     rows = [COLUMNS, *(found.row(memory.get(found.address)) for found in (*balanced, *replicas))]
@@ -101,20 +104,23 @@ def base_address(url: str) -> str:
 
 
 def direct_addresses(address: str) -> list[str]:
-    """Where single replicas may answer on the same host."""
+    """Where single replicas may answer on the same host, never by TLS."""
     parts = urlsplit(address)
     host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
-    return [f"{parts.scheme}://{host}:{first + 10 * n}" for first in (8001, 8002) for n in range(REPLICAS)]
+    return [f"http://{host}:{first + 10 * n}" for first in (8001, 8002) for n in range(REPLICAS)]
 
 
-def ask(address: str) -> Health:
+def ask(address: str, tls: ssl.SSLContext | None = None) -> Health:
     """The health of one address; never raises."""
     try:
-        with urllib.request.urlopen(f"{address}/health", timeout=TIMEOUT_S) as answer:
+        with urllib.request.urlopen(f"{address}/health", timeout=TIMEOUT_S, context=tls) as answer:
             return Health(address, answer.status, _object(answer.read()))
     except urllib.error.HTTPError as error:
         with error:
             return Health(address, error.code, _object(error.read()))
+    except urllib.error.URLError as error:
+        untrusted = isinstance(error.reason, ssl.SSLCertVerificationError)
+        return Health(address, None, {"status": "bad certificate"} if untrusted else {})
     except (OSError, ValueError):
         return Health(address, None, {})
 

@@ -9,7 +9,7 @@ from asyncio import sleep
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-from chorus.commands.common import FAILED, OK, Commands, add_key, explain, warn
+from chorus.commands.common import FAILED, OK, Commands, add_ca, add_key, explain, warn
 from chorus.connect import ASR_URL, TTS_URL
 from chorus.errors import ChorusError, Refused
 from chorus.sources import from_bytes
@@ -39,24 +39,27 @@ def add(commands: Commands) -> None:
     parser.add_argument("--asr-url", default=ASR_URL, help="(default %(default)s)")
     parser.add_argument("--tts-url", default=TTS_URL, help="(default %(default)s)")
     add_key(parser)
+    add_ca(parser)
     parser.set_defaults(run=run)
 
 
 def run(asked: argparse.Namespace) -> int:
     """Run the command."""
-    return asyncio.run(_prove(asked.asr_url, asked.tts_url, asked.key))
+    return asyncio.run(_prove(asked.asr_url, asked.tts_url, asked.key, asked.ca))
 
 
-async def _prove(asr_url: str, tts_url: str, key: str | None) -> int:
+async def _prove(asr_url: str, tts_url: str, key: str | None, ca: str | None) -> int:
     url = tts_url
     try:
         # Without noise the rendering is the same every time, and a working stack hears every word of it.
         spoken = await _patiently(
-            lambda: speak(SENTENCE, tts_url, key=key, sample_rate=SAMPLE_RATE, noise_scale=0, noise_w_scale=0)
+            lambda: speak(SENTENCE, tts_url, key=key, ca=ca, sample_rate=SAMPLE_RATE, noise_scale=0, noise_w_scale=0)
         )
         url = asr_url
         audio = spoken.audio
-        heard = await _patiently(lambda: transcribe(from_bytes(audio, SAMPLE_RATE), asr_url, key=key, realtime=True))
+        heard = await _patiently(
+            lambda: transcribe(from_bytes(audio, SAMPLE_RATE), asr_url, key=key, ca=ca, realtime=True)
+        )
     except (ChorusError, OSError, ValueError) as error:
         warn(f"the stack does not work: {explain(error, url)}")
         warn(WHAT_TO_DO)

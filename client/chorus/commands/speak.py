@@ -14,7 +14,18 @@ import msgspec
 
 from chorus.asr import BYTES_PER_SAMPLE
 from chorus.captions import webvtt
-from chorus.commands.common import CONTRACT_BROKEN, FAILED, OK, USAGE, Commands, add_key, explain, raw_stdin, warn
+from chorus.commands.common import (
+    CONTRACT_BROKEN,
+    FAILED,
+    OK,
+    USAGE,
+    Commands,
+    add_ca,
+    add_key,
+    explain,
+    raw_stdin,
+    warn,
+)
 from chorus.connect import TTS_URL
 from chorus.errors import ChorusError, ContractViolation
 from chorus.flac import HEADER_BYTES, with_length
@@ -52,6 +63,7 @@ def add(commands: Commands) -> None:
     )
     parser.add_argument("--url", default=TTS_URL, help="the service (default %(default)s)")
     add_key(parser)
+    add_ca(parser)
     stream = parser.add_argument_group("synthesis; without a flag the service's own default holds")
     stream.add_argument("--voice", metavar="ID", help="for example en_US-joe-medium")
     stream.add_argument("--speed", type=float, metavar="X", help="0.25 to 4")
@@ -79,7 +91,7 @@ def run(asked: argparse.Namespace) -> int:
     try:
         sink: _Sink = _Raw(sys.stdout.buffer) if name == "-" else _File(name)
         try:
-            spoken = asyncio.run(speak(text, asked.url, key=asked.key, on_event=sink.take, **settings))
+            spoken = asyncio.run(speak(text, asked.url, key=asked.key, ca=asked.ca, on_event=sink.take, **settings))
         finally:
             sink.close()
         if asked.words and spoken.first_audio_s is not None:

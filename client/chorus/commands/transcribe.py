@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from chorus.asr import BYTES_PER_SAMPLE
-from chorus.commands.common import CONTRACT_BROKEN, FAILED, OK, Commands, add_key, explain, raw_stdin, warn
+from chorus.commands.common import CONTRACT_BROKEN, FAILED, OK, Commands, add_ca, add_key, explain, raw_stdin, warn
 from chorus.connect import ASR_URL
 from chorus.errors import ChorusError, ContractViolation
 from chorus.reconnect import PATIENCE_S, Event, Interrupted, Resumed
@@ -51,6 +51,7 @@ def add(commands: Commands) -> None:
     parser.add_argument("files", nargs="+", metavar="FILE", help="WAV, FLAC, Ogg, MP3 …; - for standard input")
     parser.add_argument("--url", default=ASR_URL, help="the service (default %(default)s)")
     add_key(parser)
+    add_ca(parser)
     parser.add_argument("--realtime", action="store_true", help="send at the speed of speech, not at the fastest")
     parser.add_argument("--concurrency", type=_positive, default=4, metavar="N", help="files at once (default 4)")
     parser.add_argument(
@@ -163,6 +164,7 @@ class _Batch:
             await asyncio.to_thread(self._source, name) if name != "-" else self._source(name),
             self._asked.url,
             key=self._asked.key,
+            ca=self._asked.ca,
             realtime=self._asked.realtime,
             strict=False,
             reconnect=self._asked.reconnect,
