@@ -17,7 +17,7 @@ class Gpu:
     """One GPU: the one that CUDA_VISIBLE_DEVICES names, else the first. Compose lets a container see no other."""
 
     def __init__(self, index: int = 0) -> None:
-        """By NVML's number, which is nvidia-smi's. Raises `pynvml.NVMLError` where there is no driver or no such device."""
+        """By nvidia-smi's number. Raises `pynvml.NVMLError` where there is no driver or no such device."""
         import pynvml
 
         self._nvml = pynvml

@@ -4,9 +4,8 @@ start     the admin port opens; `/health` says `loading`
 loaded    status `ok`: the stream port opens
 stuck     a busy engine made no progress for `stuck_s`: `failed`, the stream port closes until it goes on;
           after twice that the process ends, for the container's restart policy to replace it
-SIGTERM   it serves on for `linger_s`, then
-drain     `draining`: the stream port closes; idle streams close with 1012, the others once what they have accepted
-          is delivered
+SIGTERM   after `linger_s`, in which it serves as before, `draining`: the stream port closes; idle streams close with
+          1012, the others once what they have accepted is delivered
 hurry     near the end of `drain_s`, whatever is still open is brought to an end: an utterance ends where it is, a
           reply with its current sentence
 cut       what is left even then is cancelled, and closed with 1012
@@ -86,7 +85,7 @@ class Replica:
                 trim = asyncio.create_task(keep_trimmed(), name="trim memory")
                 keys = asyncio.create_task(self.streams.access.follow(), name="follow keys")
                 await ending
-                await asyncio.sleep(self.service.settings.linger_s)
+                await self._linger()
                 await self._drain()
                 watch.cancel()
                 trim.cancel()
@@ -105,6 +104,11 @@ class Replica:
             await self.stream_listener.open()
         else:
             self.stream_listener.close()
+
+    async def _linger(self) -> None:
+        if seconds := self.service.settings.linger_s:
+            log.info("lingering", extra=fields(seconds=seconds))
+            await asyncio.sleep(seconds)
 
     async def _drain(self) -> None:
         await self._set_status("draining")

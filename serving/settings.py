@@ -39,7 +39,7 @@ class ServiceSettings(BaseSettings):
     drain_s: float = Field(default=60, ge=0)
     """Seconds that running streams get to finish after SIGTERM; less than the container's stop_grace_period."""
     linger_s: float = Field(default=0, ge=0)
-    """Seconds after SIGTERM in which it serves as before, for a balancer that hears late of its successor; `drain_s` follows."""
+    """Seconds after SIGTERM in which it serves as before and then drains: some balancers hear late of its successor."""
     stuck_s: float = Field(default=30, gt=0)
     """Seconds without progress of a busy engine after which the replica reports `failed`; twice that ends it."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"

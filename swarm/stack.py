@@ -1,7 +1,7 @@
-"""From `docker compose config` to a stack file: what Swarm has no word for is said in its own, or told to be left out.
+"""From `docker compose config` to a stack file: what Swarm refuses is said in its own words, or told to be left out.
 
-A service's keys fall into three kinds: those that mean the same to Swarm are carried over, those below are translated, and
-any other is an error, so that nothing that compose.yaml asks for is lost unnoticed.
+A service's keys that mean the same to Swarm are carried over, those below are translated, some are needless there, and any
+other is an error, so that nothing that compose.yaml asks for is lost unnoticed.
 
     restart, mem_limit, pids_limit, cpus     deploy.restart_policy, deploy.resources.limits
     devices of a GPU                         one slot of a generic resource, `asr_gpu` or `tts_gpu`
@@ -27,10 +27,15 @@ SERVICES = (MODELS, *REPLICATED, FRONT)
 """The services that a swarm gets; all others (monitoring, load test) stay with Compose."""
 
 CARRIED = frozenset(
-    "cap_add cap_drop command dns entrypoint environment extra_hosts healthcheck hostname init labels logging read_only"
-    " stop_grace_period stop_signal sysctls ulimits user working_dir".split()
+    (
+        "cap_add", "cap_drop", "command", "dns", "entrypoint", "environment", "extra_hosts", "healthcheck", "hostname",
+        "init", "labels", "logging", "read_only", "stop_grace_period", "stop_signal", "sysctls", "ulimits", "user",
+        "working_dir",
+    )
+)  # fmt: skip
+TRANSLATED = frozenset(
+    ("cpus", "deploy", "image", "mem_limit", "pids_limit", "ports", "restart", "secrets", "tmpfs", "volumes")
 )
-TRANSLATED = frozenset("cpus deploy image mem_limit pids_limit ports restart secrets tmpfs volumes".split())
 NEEDLESS = frozenset(
     (
         "build",  # images are there already
@@ -77,9 +82,9 @@ def render(
 ) -> Stack:
     """The stack file of a project's configuration (`docker compose config --format json`, parsed).
 
-    `images` has what nodes are to run in place of an image's name, as one name may mean two images one after the other;
-    `replicas` the numbers of replicas (1 where there is none); `nodes` those of the swarm; `project` the folder whose files
-    other nodes don't have; `read` reads a secret's file. Raises `StackError`.
+    `images` has what nodes are to run in place of an image's name, which may mean another image tomorrow; `replicas` the
+    numbers of replicas (1 where there is none); `nodes` those of the swarm; `project` the folder whose files other nodes
+    don't have; `read` reads a secret's file. Raises `StackError`.
     """
     stack = Stack({})
     services = {}
@@ -171,9 +176,9 @@ def _deploy(name: str, given: Service) -> dict[str, Any]:
         made["mode"] = "global-job"
     elif name == FRONT:
         made |= {"mode": "global", "update_config": {"parallelism": 1, "failure_action": "rollback"}}
-        made.setdefault("placement", {}).setdefault("constraints", ["node.role == manager"])
+        made["placement"] = {"constraints": ["node.role == manager"], **made.get("placement", {})}
     else:
-        # The old replica is told to go when the new one is healthy; a new one that never is takes back what was changed.
+        # The old one is told to go when the new one is healthy; where no new one ever is, all is taken back.
         order = {"parallelism": 1, "order": "start-first"}
         made |= {
             "mode": "replicated",
