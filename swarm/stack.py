@@ -1,7 +1,7 @@
 """From `docker compose config` to a stack file: what Swarm refuses is said in its own words, or told to be left out.
 
-A service's keys that mean the same to Swarm are carried over, those below are translated, some are needless there, and any
-other is an error, so that nothing that compose.yaml asks for is lost unnoticed.
+A service's keys that mean the same to Swarm are carried over, those below are translated, some are needless there, and
+any other is an error, so that nothing that compose.yaml asks for is lost unnoticed.
 
     restart, mem_limit, pids_limit, cpus     deploy.restart_policy, deploy.resources.limits
     devices of a GPU                         one slot of a generic resource, `asr_gpu` or `tts_gpu`
@@ -82,9 +82,9 @@ def render(
 ) -> Stack:
     """The stack file of a project's configuration (`docker compose config --format json`, parsed).
 
-    `images` has what nodes are to run in place of an image's name, which may mean another image tomorrow; `replicas` the
-    numbers of replicas (1 where there is none); `nodes` those of the swarm; `project` the folder whose files other nodes
-    don't have; `read` reads a secret's file. Raises `StackError`.
+    `images` has what nodes are to run in place of an image's name, which may mean another image tomorrow; `replicas`
+    the numbers of replicas (1 where there is none); `nodes` those of the swarm; `project` the folder whose files other
+    nodes don't have; `read` reads a secret's file. Raises `StackError`.
     """
     stack = Stack({})
     services = {}

@@ -355,7 +355,8 @@ def test_the_command_writes_the_file_and_tells_the_rest(
     assert main(["--only", "models"]) == 0
     assert json.loads(capsys.readouterr().out)["services"].keys() == {"models"}
 
-    monkeypatch.setattr("sys.stdin", io.StringIO(json.dumps(project(asr={"shm_size": "1m"}))))
+    config["services"]["asr"]["shm_size"] = "1m"
+    monkeypatch.setattr("sys.stdin", io.StringIO(json.dumps(config)))
     assert main([]) == 1
     out, told = capsys.readouterr()
     assert (out, "error: asr: shm_size" in told) == ("", True)
