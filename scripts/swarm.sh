@@ -157,6 +157,7 @@ deploy)
   say "deploying $stack"
   deploy_file "$STACK_FILE"
   wait_for_services "$before"
+  wait_for_models  # Swarm runs a job anew at every deployment, which verifies what is there
   remove_old_secrets
   docker stack services "$stack"
   say "up; more replicas: docker service scale ${stack}_asr=4 ${stack}_tts=2"
@@ -164,7 +165,7 @@ deploy)
 remove)
   stack=$(project)
   docker stack rm "$stack"
-  while [[ -n $(docker ps --quiet --filter "label=com.docker.stack.namespace=$stack") ]] ||
+  while [[ -n $(docker ps --all --quiet --filter "label=com.docker.stack.namespace=$stack") ]] ||
     [[ -n $(docker network ls --quiet --filter "label=com.docker.stack.namespace=$stack") ]]; do
     sleep 1
   done
