@@ -25,7 +25,7 @@ digest_of() {
   name=$registry/${1##*/}
   docker tag "$1" "$name"
   docker push --quiet "$name" >&2 || die "$name can't be pushed (above); is SWARM_REGISTRY right, and are you logged in?"
-  name=${name%:*}
+  [[ ${1##*/} != *:* ]] || name=${name%:*}
   docker image inspect --format '{{range .RepoDigests}}{{println .}}{{end}}' "$1" | grep "^$name@" | head -n 1
 }
 
@@ -129,6 +129,8 @@ prepare() {
   "${PYTHON:-python3}" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null ||
     die "the stack file is written by Python 3.11 or later; name one: PYTHON=python3.13 make swarm-deploy"
   mkdir -p .build
+  exec 9>.build/swarm.lock
+  flock -n 9 || die "another run of this script is at work here; wait for its end"
   stack=$(project)
   [[ -n $stack ]] || die "docker compose config tells no project (above)"
   registry=${SWARM_REGISTRY:-$(setting SWARM_REGISTRY)}
