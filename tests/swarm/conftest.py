@@ -22,6 +22,15 @@ from tests.conftest import ROOT
 
 NAME = "chorus-swarm-test"
 ADMIN_PORT = {"asr": 9001, "tts": 9002}
+OWN = """
+services:
+  asr: {{healthcheck: {{retries: 100}}}}
+  tts: {{healthcheck: {{retries: 100}}}}
+  nginx:
+    ports: !override ["{asr}:8000", "{tts}:8003"]
+    healthcheck: {{retries: 100}}
+"""
+"""Its ports; and Swarm is not to replace what only waits for the processor of a busy machine."""
 BRIDGE = "docker_gwbridge"
 """The network by which Swarm's containers reach the machine, and it them; the engine makes it, and keeps it."""
 
@@ -126,18 +135,20 @@ def swarm(engine: None) -> Iterator[Swarm]:
     """Two replicas of each service, of the images that `make images` has built, with the models of the tests."""
     # Not pytest's: it removes the folders of runs that go on when others begin.
     with TemporaryDirectory(prefix=NAME) as folder:
-        yield from deployed(Path(folder) / "ports.yaml")
+        yield from deployed(Path(folder) / "own.yaml")
 
 
-def deployed(ports: Path) -> Iterator[Swarm]:
+def deployed(own: Path) -> Iterator[Swarm]:
     """The stack, until it is not needed any more."""
     asr, tts = free_ports(2)
-    ports.write_text(f'services: {{nginx: {{ports: !override ["{asr}:8000", "{tts}:8003"]}}}}\n', encoding="utf-8")
+    own.write_text(OWN.format(asr=asr, tts=tts), encoding="utf-8")
     files = os.environ.get("COMPOSE_FILE", "compose.yaml:compose.cpu.yaml")
     env = {
         "COMPOSE_PROJECT_NAME": NAME,
-        "COMPOSE_FILE": f"{files}:{ports}",
+        "COMPOSE_FILE": f"{files}:{own}",
         "LOCAL_MODELS_DIR": str(Path(os.environ.get("MODELS_DIR", ROOT / ".models")).resolve()),
+        "ASR_STUCK_S": "600",
+        "TTS_STUCK_S": "600",
         "CHORUS_API_KEYS_FILE": "",
         "SWARM_REGISTRY": "",
     }
