@@ -90,7 +90,7 @@ updates() {
 
 # wait_for_services BEFORE: until all run what was deployed; BEFORE is what `updates` said ahead of it
 wait_for_services() {
-  local seen="" now since=$SECONDS
+  local seen="" now fresh since=$SECONDS
   while true; do
     now=$(docker stack services --format '{{.Name}} {{.Replicas}}' "$stack" | sed "s/^${stack}_//" | grep -v '^models ' | sort | paste -sd ,)
     fresh=$(updates | grep -vxF "$1" || true)

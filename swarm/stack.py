@@ -92,13 +92,13 @@ def render(
     volumes: set[str] = set()
     for name in SERVICES:
         if name not in config["services"]:
-            raise StackError(f"there is no service {name}: COMPOSE_FILE has to begin with compose.yaml")
+            raise StackError(f"there is no service {name}: COMPOSE_FILE needs compose.yaml, and not compose.swarm.yaml")
         given = config["services"][name]
         made = _service(name, given, stack.notes)
         made["image"] = (images or {}).get(given["image"], given["image"])
         made["deploy"]["endpoint_mode"] = "dnsrr"
         if name in REPLICATED:
-            made["deploy"]["replicas"] = (replicas or {}).get(name, given.get("deploy", {}).get("replicas", 1))
+            made["deploy"]["replicas"] = (replicas or {}).get(name, _given_deploy(given).get("replicas", 1))
         if held := [each for each in given.get("secrets", []) if each["source"] in secrets]:
             made["secrets"] = held
         if mounts := _mounts(name, given, nodes, project, stack.notes):
@@ -136,6 +136,8 @@ def _service(name: str, given: Service, notes: list[str]) -> Service:
     asked = {key for key, value in given.items() if value not in (None, [], {})}
     if unknown := sorted(asked - CARRIED - TRANSLATED - NEEDLESS):
         raise StackError(f"{name}: {', '.join(unknown)} can't be said to Swarm (swarm/stack.py has what can)")
+    if further := sorted((given.get("networks") or {}).keys() - {"default"}):
+        raise StackError(f"{name}: networks: {', '.join(further)}: the stack has one network")
     made = {key: given[key] for key in sorted(asked & CARRIED)}
     made["deploy"] = _deploy(name, given)
     environment: dict[str, str] = dict(made.get("environment", {}))
@@ -162,13 +164,19 @@ def _on_the_slots_gpu(kind: str) -> list[str]:
     return ["sh", "-c", f'CUDA_VISIBLE_DEVICES="$${{{slot}%%.*}}" exec python3 -m "$$SERVICE"']
 
 
+def _given_deploy(given: Service) -> dict[str, Any]:
+    found: dict[str, Any] = given.get("deploy") or {}
+    return found
+
+
 def _devices(given: Service) -> list[Any]:
-    found: list[Any] = given.get("deploy", {}).get("resources", {}).get("reservations", {}).get("devices") or []
+    reservations = (_given_deploy(given).get("resources") or {}).get("reservations") or {}
+    found: list[Any] = reservations.get("devices") or []
     return found
 
 
 def _deploy(name: str, given: Service) -> dict[str, Any]:
-    asked = given.get("deploy") or {}
+    asked = _given_deploy(given)
     if unknown := sorted(asked.keys() - DEPLOY):
         raise StackError(f"{name}: deploy.{', deploy.'.join(unknown)} is for swarm/stack.py to choose")
     made: dict[str, Any] = _only(asked, "labels", "placement") | {"restart_policy": _restart(name, given)}
@@ -202,7 +210,7 @@ def _restart(name: str, given: Service) -> dict[str, Any]:
 
 
 def _resources(name: str, given: Service) -> dict[str, Any]:
-    asked = (given.get("deploy") or {}).get("resources") or {}
+    asked = _given_deploy(given).get("resources") or {}
     limits = dict(asked.get("limits") or {})
     reservations = {key: value for key, value in (asked.get("reservations") or {}).items() if key != "devices"}
     for key, limit in (("mem_limit", "memory"), ("pids_limit", "pids"), ("cpus", "cpus")):

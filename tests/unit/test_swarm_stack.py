@@ -189,6 +189,7 @@ def test_what_is_unknown_is_an_error_that_names_it() -> None:
     for changed, named in (
         ({"asr": {"shm_size": "64m"}}, "asr: shm_size"),
         ({"asr": {"restart": "sometimes"}}, "asr: restart: sometimes"),
+        ({"asr": {"networks": {"default": None, "other": None}}}, "asr: networks: other"),
         ({"tts": {"deploy": {"mode": "global"}}}, "tts: deploy.mode"),
         ({"tts": {"tmpfs": ["/tmp:size=8g,uid=5"]}}, "tts: tmpfs /tmp:size=8g,uid=5"),
         ({"tts": {"tmpfs": ["/tmp:size=50%"]}}, "tts: 50% is no size"),
@@ -208,7 +209,7 @@ def test_what_is_unknown_is_an_error_that_names_it() -> None:
 
 def test_what_is_empty_is_nobodys_wish() -> None:
     """Compose tells some keys that nobody has set."""
-    made = rendered(project(asr={"shm_size": None, "devices": [], "sysctls": {}}))["services"]["asr"]
+    made = rendered(project(asr={"shm_size": None, "devices": [], "sysctls": {}, "deploy": None}))["services"]["asr"]
     assert not {"shm_size", "devices", "sysctls", "command", "entrypoint"} & made.keys()
 
 
