@@ -49,6 +49,8 @@ class Swarm:
 
     asr_url: str
     tts_url: str
+    folder: Path
+    """For files of the test: as long as the stack is there."""
     env: dict[str, str] = field(default_factory=dict)
 
     def make(self, target: str, **env: str) -> subprocess.CompletedProcess[str]:
@@ -135,12 +137,13 @@ def swarm(engine: None) -> Iterator[Swarm]:
     """Two replicas of each service, of the images that `make images` has built, with the models of the tests."""
     # Not pytest's: it removes the folders of runs that go on when others begin.
     with TemporaryDirectory(prefix=NAME) as folder:
-        yield from deployed(Path(folder) / "own.yaml")
+        yield from deployed(Path(folder))
 
 
-def deployed(own: Path) -> Iterator[Swarm]:
+def deployed(folder: Path) -> Iterator[Swarm]:
     """The stack, until it is not needed any more."""
     asr, tts = free_ports(2)
+    own = folder / "own.yaml"
     own.write_text(OWN.format(asr=asr, tts=tts), encoding="utf-8")
     files = os.environ.get("COMPOSE_FILE", "compose.yaml:compose.cpu.yaml")
     env = {
@@ -152,7 +155,7 @@ def deployed(own: Path) -> Iterator[Swarm]:
         "CHORUS_API_KEYS_FILE": "",
         "SWARM_REGISTRY": "",
     }
-    stack = Swarm(f"ws://127.0.0.1:{asr}", f"ws://127.0.0.1:{tts}", env)
+    stack = Swarm(f"ws://127.0.0.1:{asr}", f"ws://127.0.0.1:{tts}", folder, env)
     try:
         stack.deploy()
         stack.scale(asr=2, tts=2)

@@ -6,7 +6,6 @@ import asyncio
 import hashlib
 import time
 from contextlib import AsyncExitStack
-from pathlib import Path
 
 import pytest
 
@@ -118,9 +117,9 @@ def test_an_update_that_does_not_become_healthy_is_taken_back(swarm: Swarm) -> N
     assert instances(swarm, "asr") == before
 
 
-async def test_keys_are_a_secret_that_is_replaced(swarm: Swarm, tmp_path: Path) -> None:
+async def test_keys_are_a_secret_that_is_replaced(swarm: Swarm) -> None:
     """With one a stream needs it; with another in its place the old one opens none, and no node holds it any more."""
-    keys = tmp_path / "api_keys"
+    keys = swarm.folder / "api_keys"
 
     async def opens(key: str) -> bool:
         try:
