@@ -64,6 +64,16 @@ uninstall-systemd: ## take the units away; what runs goes on
 rollout: ## replace the replicas one by one, by new images and settings, no stream cut: make rollout SERVICE=asr
 	@scripts/rollout.sh $(SERVICE)
 
+.PHONY: swarm swarm-deploy swarm-remove test-swarm
+swarm: ## the stack file for Docker Swarm: .build/swarm.json
+	@scripts/swarm.sh render
+swarm-deploy: ## deploy the stack on the swarm that this engine manages, or update it, no stream cut
+	@scripts/swarm.sh deploy
+swarm-remove: ## drain and remove it; models stay
+	@scripts/swarm.sh remove
+test-swarm: venv ## the stack on a swarm of one node, made for the test
+	@MODELS_DIR=$(CURDIR)/.models .venv/bin/python -m pytest tests/swarm
+
 .PHONY: models
 models: ## fetch another model or voice into the stack: make models MODEL=en_GB-alba-medium
 	@test -n "$(MODEL)" || { echo "name one: make models MODEL=whisper-base.en, or the id of any Piper voice; listed are:"; $(COMPOSE) run --rm --no-deps -T models list; exit 2; }

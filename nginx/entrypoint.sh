@@ -40,6 +40,12 @@ export NGINX_BALANCE=${NGINX_BALANCE:-least_conn}
 export PROJECT=${PROJECT:-chorus}
 [[ $PROJECT =~ ^[a-z0-9][a-z0-9_-]*$ ]] || fail "PROJECT: must be the name of a Compose project (got '$PROJECT')"
 
+# Names whose addresses are the replicas'; a swarm has others (swarm/stack.py).
+export NGINX_ASR_HOST=${NGINX_ASR_HOST:-asr} NGINX_TTS_HOST=${NGINX_TTS_HOST:-tts}
+for name in NGINX_ASR_HOST NGINX_TTS_HOST; do
+  [[ ${!name} =~ ^[a-z0-9][a-z0-9._-]*$ ]] || fail "$name: must be a host's name (got '${!name}')"
+done
+
 export NGINX_RESOLVER=${NGINX_RESOLVER:-127.0.0.11}
 [[ $NGINX_RESOLVER =~ ^[0-9.]+(:[0-9]+)?$ ]] ||
   fail "NGINX_RESOLVER: must be an IPv4 address (got '$NGINX_RESOLVER')"

@@ -14,10 +14,10 @@ log = logging.getLogger(__name__)
 
 
 class Gpu:
-    """One GPU. A container sees exactly one, by the device reservation."""
+    """One GPU: the one that CUDA_VISIBLE_DEVICES names, else the first. Compose lets a container see no other."""
 
     def __init__(self, index: int = 0) -> None:
-        """Raises `pynvml.NVMLError` where there is no driver or no such device."""
+        """By nvidia-smi's number. Raises `pynvml.NVMLError` where there is no driver or no such device."""
         import pynvml
 
         self._nvml = pynvml
@@ -72,8 +72,9 @@ def open_gpu(device: str) -> Gpu | None:
     """The GPU of a `cuda` replica, or None; a driver that can't be asked is logged and costs nothing else."""
     if device != "cuda":
         return None
+    first = os.environ.get("CUDA_VISIBLE_DEVICES", "").partition(",")[0].strip()
     try:
-        return Gpu()
+        return Gpu(int(first) if first.isdecimal() else 0)
     except Exception as error:
         log.warning("NVML can't be read, neither /health nor /metrics shows a GPU: %s", error)
         return None

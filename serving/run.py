@@ -4,8 +4,8 @@ start     the admin port opens; `/health` says `loading`
 loaded    status `ok`: the stream port opens
 stuck     a busy engine made no progress for `stuck_s`: `failed`, the stream port closes until it goes on;
           after twice that the process ends, for the container's restart policy to replace it
-SIGTERM   `draining`: the stream port closes; idle streams close with 1012, the others once what they have accepted
-          is delivered
+SIGTERM   after `linger_s`, in which it serves as before, `draining`: the stream port closes; idle streams close with
+          1012, the others once what they have accepted is delivered
 hurry     near the end of `drain_s`, whatever is still open is brought to an end: an utterance ends where it is, a
           reply with its current sentence
 cut       what is left even then is cancelled, and closed with 1012
@@ -88,6 +88,7 @@ class Replica:
                 trim = asyncio.create_task(keep_trimmed(), name="trim memory")
                 keys = asyncio.create_task(self.streams.access.follow(), name="follow keys")
                 await ending
+                await self._linger()
                 await self._drain()
                 watch.cancel()
                 trim.cancel()
@@ -106,6 +107,11 @@ class Replica:
             await self.stream_listener.open()
         else:
             self.stream_listener.close()
+
+    async def _linger(self) -> None:
+        if seconds := self.service.settings.linger_s:
+            log.info("lingering", extra=fields(seconds=seconds))
+            await asyncio.sleep(seconds)
 
     async def _drain(self) -> None:
         await self._set_status("draining")
@@ -149,9 +155,9 @@ class Replica:
                 await self._set_status("ok")
 
 
-def longest_end_s(drain_s: float) -> float:
+def longest_end_s(drain_s: float, linger_s: float = 0) -> float:
     """Seconds from SIGTERM after which the process has ended for certain."""
-    return max(drain_s, CUT_AT * drain_s + STOP_S)
+    return linger_s + max(drain_s, CUT_AT * drain_s + STOP_S)
 
 
 def _on_signal(replica: Replica, number: signal.Signals) -> None:
@@ -160,7 +166,8 @@ def _on_signal(replica: Replica, number: signal.Signals) -> None:
         os._exit(128 + number)
     replica.terminate.set()
     # Not a task: neither a busy event loop nor a thread that hangs, which Python would wait for, may hold it up.
-    end = threading.Timer(longest_end_s(replica.service.settings.drain_s), _end_late)
+    settings = replica.service.settings
+    end = threading.Timer(longest_end_s(settings.drain_s, settings.linger_s), _end_late)
     end.daemon = True
     end.start()
 

@@ -38,6 +38,8 @@ class ServiceSettings(BaseSettings):
     """Seconds without a message of the client, nor anything that it waits for, after which its stream ends."""
     drain_s: float = Field(default=60, ge=0)
     """Seconds that running streams get to finish after SIGTERM; less than the container's stop_grace_period."""
+    linger_s: float = Field(default=0, ge=0)
+    """Seconds after SIGTERM in which it serves as before and then drains: some balancers hear late of its successor."""
     stuck_s: float = Field(default=30, gt=0)
     """Seconds without progress of a busy engine after which the replica reports `failed`; twice that ends it."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"

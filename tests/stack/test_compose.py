@@ -22,8 +22,8 @@ pytestmark = pytest.mark.stack
 
 GPU = "compose.yaml"
 CPU = "compose.yaml:compose.cpu.yaml"
-INTERNAL = {"host", "port", "admin_port", "device", "models_dir", "model"}
-"""Settings that compose.yaml fixes, or names otherwise."""
+INTERNAL = {"host", "port", "admin_port", "device", "models_dir", "model", "linger_s"}
+"""Settings that compose.yaml or a swarm's stack file fixes, or names otherwise."""
 
 
 @pytest.mark.parametrize(("env", "asr", "tts"), [({}, "0", "1"), ({"ASR_GPU": "2", "TTS_GPU": "3"}, "2", "3")])
@@ -237,7 +237,7 @@ def test_env_example_lists_every_variable_of_compose_with_its_default() -> None:
     for file in ("compose.cpu.yaml", "compose.yaml"):
         text = Path(ROOT / file).read_text(encoding="utf-8")
         variables |= dict(re.findall(r"\$\{([A-Z0-9_]+):-([^}]*)\}", text))
-    for_scripts = {"ASR_REPLICAS", "TTS_REPLICAS", "CHORUS_TLS_NAME"}
+    for_scripts = {"ASR_REPLICAS", "TTS_REPLICAS", "CHORUS_TLS_NAME", "SWARM_REGISTRY"}
     assert listed().keys() - variables.keys() == {"COMPOSE_FILE", "COMPOSE_PROFILES"} | for_scripts
     for name in ("CHORUS_API_KEYS_FILE", "CHORUS_TLS_DIR", "LOADTEST_CA_FILE"):
         variables[name] = ""  # /dev/null only stands in for it

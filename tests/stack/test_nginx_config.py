@@ -45,6 +45,11 @@ def render(*options: str, **env: str) -> subprocess.CompletedProcess[str]:
         ({"NGINX_TRUSTED_PROXIES": "10.1.0.0/16, ::1"}, "set_real_ip_from 10.1.0.0/16; set_real_ip_from ::1;"),
         ({}, "listen 8000;"),
         ({"NGINX_RESOLVER": "10.0.0.2"}, "resolver 10.0.0.2 valid=1s"),
+        ({"NGINX_ASR_HOST": "tasks.asr"}, "server tasks.asr:8001 resolve"),
+        ({"NGINX_ASR_HOST": "tasks.asr"}, "server tasks.asr:9001 resolve"),
+        ({"NGINX_ASR_HOST": "tasks.asr"}, "server tts:8002 resolve"),
+        ({"NGINX_TTS_HOST": "tasks.tts"}, "server tasks.tts:8002 resolve"),
+        ({"NGINX_TTS_HOST": "tasks.tts"}, "server tasks.tts:9002 resolve"),
     ],
 )
 def test_each_setting_gives_a_configuration_that_nginx_takes(env: dict[str, str], line: str) -> None:
@@ -73,6 +78,8 @@ def test_no_limit_is_written_where_none_is_wanted() -> None:
         ("NGINX_STATUS_ALLOW", "*"),
         ("NGINX_RESOLVER", "dns.example"),
         ("NGINX_TRUSTED_PROXIES", "proxy.example"),
+        ("NGINX_ASR_HOST", "asr;"),
+        ("NGINX_TTS_HOST", "two names"),
     ],
 )
 def test_a_wrong_setting_stops_the_start_and_is_named(name: str, value: str) -> None:

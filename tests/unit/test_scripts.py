@@ -540,3 +540,33 @@ def test_only_the_gpu_image_of_asr_has_torch() -> None:
     assert "onnxruntime-gpu" in pinned["tts-gpu"]
     assert not {"onnxruntime", "piper-tts"} & pinned["tts-gpu"]
     assert pinned["tts-gpu-no-deps"] == {"piper-tts"}
+
+
+def manager(project: Path, nodes: int, *, compose: bool = False, control: str = "true") -> None:
+    """This machine's engine is in a swarm of so many nodes; Compose may run the stack beside it."""
+    cases = {
+        "compose config": "name: chorus",
+        "compose ps*": "abc" if compose else "",
+        "info*": control,
+        "node ls*": "\n".join(str(number) for number in range(nodes)),
+    }
+    lines = "\n".join(
+        f"{pattern.replace(' ', chr(92) + ' ')}) printf '%s\\n' '{said}' ;;" for pattern, said in cases.items()
+    )
+    stand_in(project, "docker", f'case "$*" in\n{lines}\n*) exit 1 ;;\nesac')
+
+
+def test_a_swarm_is_refused_before_anything_is_rendered(project: Path) -> None:
+    """No swarm, several nodes that share no registry, the same stack under Compose: each is named, with the way out."""
+    manager(project, 1, control="false")
+    assert "docker swarm init" in run(project, "scripts/swarm.sh", "deploy").stderr
+    manager(project, 2)
+    assert "set SWARM_REGISTRY" in run(project, "scripts/swarm.sh", "deploy").stderr
+    manager(project, 1, compose=True)
+    assert "make down" in run(project, "scripts/swarm.sh", "deploy").stderr
+    manager(project, 1)
+    stand_in(project, "python3", "exit 1")
+    done = run(project, "scripts/swarm.sh", "deploy")
+    assert "Python 3.11" in done.stderr
+    assert done.returncode == 1
+    assert not (project / ".build" / "swarm.json").exists()

@@ -11,7 +11,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import generate_latest
 
-from serving.gpu import GPU_METRICS, Gpu, GpuCollector
+from serving.gpu import GPU_METRICS, Gpu, GpuCollector, open_gpu
 
 pytestmark = pytest.mark.unit
 
@@ -66,6 +66,20 @@ def test_a_gpu_is_told_in_base_units(nvml: SimpleNamespace) -> None:
     alike = {name.replace('{uuid="GPU-1",gpu_name="H100"}', labels): float(value) for name, value in told.items()}
     assert alike == {name + labels: value for name, value in values.items()}
     assert values.keys() == GPU_METRICS.keys()
+
+
+@pytest.mark.parametrize(("visible", "index"), [("", 0), ("2", 2), ("1,0", 1), ("GPU-3", 0)])
+def test_a_replica_tells_of_the_gpu_that_it_runs_on(
+    nvml: SimpleNamespace, monkeypatch: pytest.MonkeyPatch, visible: str, index: int
+) -> None:
+    """Of several the first that CUDA_VISIBLE_DEVICES names by its number; else the first of all."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    nvml.nvmlDeviceGetIndex = lambda handle: handle
+    gpu = open_gpu("cuda")
+    assert gpu is not None
+    told = gpu.read()
+    assert told is not None
+    assert told["index"] == index
 
 
 def test_without_a_gpu_the_metrics_are_declared_and_have_no_value() -> None:

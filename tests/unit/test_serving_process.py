@@ -86,6 +86,32 @@ async def test_a_second_signal_ends_the_process_at_once(number: signal.Signals) 
         stream.transport.abort()
 
 
+async def test_a_replica_that_lingers_serves_on_after_the_signal() -> None:
+    """It takes streams and closes none, until it drains; a second signal ends that too."""
+    async with replica(linger_s=3600) as process:
+        first = await at_work(process)
+        process.send_signal(signal.SIGTERM)
+        await told(process, "lingering")
+        port = first.transport.get_extra_info("peername")[1]
+        async with connect(f"ws://127.0.0.1:{port}/v1/stream/asr", proxy=None) as second:
+            assert "ready" in str(await second.recv())
+            await first.send("more")
+            assert "echo more" in str(await first.recv())
+            process.send_signal(signal.SIGTERM)
+            assert await ended(process) == 128 + signal.SIGTERM
+        first.transport.abort()
+
+
+async def test_after_it_has_lingered_a_replica_drains() -> None:
+    """And ends cleanly."""
+    async with replica(linger_s=0.1) as process:
+        await told(process, "serving")
+        process.send_signal(signal.SIGTERM)
+        await told(process, "lingering")
+        await told(process, "draining")
+        assert await ended(process) == 0
+
+
 async def test_an_engine_that_does_not_stop_does_not_keep_the_process() -> None:
     """After `drain_s` it ends whatever hangs."""
     async with replica("hang", drain_s=0) as process:

@@ -1,0 +1,1 @@
+"""The same stack on a Docker Swarm: its stack file, made from what `docker compose config` tells."""
