@@ -56,7 +56,7 @@ def page_tables(conformance: dict[str, Any], fuzz: dict[str, Any]) -> str:
         row("left behind by them", conformance, lambda of: "; ".join(of["left"]) or "nothing"),
         row("bad inputs", fuzz, lambda of: f"{of['inputs']:,}"),
         row("errors told of them", fuzz, lambda of: f"{_errors(of):,}"),
-        row("promises broken (below)", fuzz, lambda of: len(of["failures"])),
+        row("promises broken", fuzz, lambda of: len(of["failures"])),
         row("left behind by them", fuzz, lambda of: "; ".join(of["left"]) or "nothing"),
         row("memory after a tenth and at the end", fuzz, _memory),
     ]
