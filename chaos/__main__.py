@@ -1,0 +1,135 @@
+"""Hurt a stack of its own, and tell what came of it; `scripts/chaos.sh` starts that stack and runs this.
+
+    scripts/chaos.sh [faults] [abrupt] [overload] [--only NAME ...] [--short]
+
+Exit status: 0 when everything held; else 1.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sys
+import time
+from pathlib import Path
+
+from benchmarks.speech import CLIPS, Speech, speeches
+from chaos import abrupt, overload, report
+from chaos.checks import until_full_capacity, until_idle
+from chaos.fault import Alone, Row, progress, run_fault
+from chaos.faults import FAULTS
+from chaos.people import People
+from chaos.stack import FRONT, ROOT, ChaosError, Stack, up
+from loadtest.clips import SAMPLE_RATE, Clip, read_manifest
+
+PARTS = ("faults", "abrupt", "overload")
+FAULT_SLOTS = 10
+"""Streams of each of the two replicas: room for all people at one of them, and soon filled."""
+ABRUPT_SLOTS = 200
+SPEAKERS = LISTENERS = 4
+"""Of each kind while a fault lasts: one replica alone serves them on two cores."""
+LIMIT_S = 420.0
+"""For one fault."""
+
+
+def of_length(clips: list[Clip], seconds: float) -> list[Speech]:
+    """What each speaker says: whole clips, about so long."""
+    told = speeches(clips, SPEAKERS, SPEAKERS * len(clips))
+    cut = []
+    for speech in told:
+        spoken = [each for each in speech.spoken if each.end <= seconds] or speech.spoken[:1]
+        cut.append(Speech(spoken, speech.samples[: round((spoken[-1].end + 1) * SAMPLE_RATE)]))
+    return cut
+
+
+async def undisturbed(told: list[Speech]) -> Alone:
+    """What is heard of each speech while nothing happens; warms everything up besides. Raises `ChaosError`."""
+    async with People(told, LISTENERS, FRONT) as people:
+        pass
+    noticed = people.noticed
+    if wrong := [*noticed.unseen, *noticed.broken, *(line for _, heard in noticed.heard for line in heard.broken)]:
+        raise ChaosError(f"something is wrong before anything was done: {wrong[0]}")
+    return noticed.heard
+
+
+async def run_faults(names: list[str], clips: list[Clip], seconds: float) -> list[Row]:
+    """Each fault in turn, on two replicas of each service."""
+    stack = Stack(replicas=2, max_connections=FAULT_SLOTS)
+    await up(stack)
+    progress("==> undisturbed, to compare with")
+    alone = await undisturbed(of_length(clips, seconds))
+    await until_full_capacity(stack)
+    await until_idle(stack)
+    rows = []
+    for fault in FAULTS:
+        if fault.name not in names:
+            continue
+        progress(f"==> {fault.name}: {fault.what}")
+        row = await run_fault(fault, stack, alone, LISTENERS, LIMIT_S)
+        rows.append(row)
+        progress(f"    {row.seconds:.0f} s; {row.clients}")
+        for line in row.complaints:
+            progress(f"    DOES NOT HOLD: {line}")
+        if not row.sound:
+            await up(stack)  # the next one is not to suffer from it
+    return rows
+
+
+async def run(asked: argparse.Namespace) -> int:
+    """All that was asked for; the exit status."""
+    clips = read_manifest(asked.speech)
+    rows, ends, overloads = [], [], []
+    if "faults" in asked.parts:
+        rows = await run_faults(asked.only, clips, asked.seconds)
+    if "abrupt" in asked.parts:
+        progress(f"==> {asked.ends} abrupt ends a service")
+        slots = min(ABRUPT_SLOTS, max(1, asked.ends // 10))
+        stack = Stack(replicas=1, max_connections=slots)
+        await up(stack)
+        ends = await abrupt.run_abrupt(stack, asked.ends, targets=tuple(asked.targets))
+    if "overload" in asked.parts:
+        progress(f"==> twice as many people as slots, {asked.minutes:g} min")
+        stack = Stack(replicas=1, max_connections=asked.slots)
+        await up(stack)
+        overloads = await overload.run_overload(stack, clips, asked.minutes, asked.capacity_minutes)
+    how = f"`make chaos`, {time.strftime('%Y-%m-%d')}, CPU models."
+    wrong = report.write(asked.page, asked.json, rows, ends, overloads, how)
+    for line in wrong:
+        print(line, file=sys.stderr)
+    return 1 if wrong else 0
+
+
+def main() -> int:
+    """Run what was asked for; an interruption still heals the fault that lasts."""
+    names = [fault.name for fault in FAULTS]
+    parser = argparse.ArgumentParser(prog="scripts/chaos.sh", description="Hurt a stack of its own.")
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)} (default: all)")
+    parser.add_argument("--only", nargs="+", choices=names, metavar="FAULT", default=names, help=", ".join(names))
+    parser.add_argument("--short", action="store_true", help="the part of it that `make test` runs")
+    parser.add_argument("--speech", type=Path, default=CLIPS, help="folder with manifest.jsonl")
+    parser.add_argument("--seconds", type=float, default=40, help="of speech, while a fault lasts")
+    parser.add_argument("--ends", type=int, default=10_000, help="abrupt ends at each service")
+    parser.add_argument("--targets", nargs="+", choices=("direct", "nginx"), default=["direct", "nginx"])
+    parser.add_argument("--slots", type=int, default=20, help="of the overload: what this machine serves in time")
+    parser.add_argument("--minutes", type=float, default=5, help="of overload")
+    parser.add_argument("--capacity-minutes", type=float, default=3, help="at capacity, to compare with")
+    parser.add_argument("--page", type=Path, default=ROOT / "docs" / "reliability.md")
+    parser.add_argument("--json", type=Path, default=ROOT / "docs" / "reliability.json")
+    asked = parser.parse_args()
+    asked.parts = asked.parts or list(PARTS)
+    if unknown := set(asked.parts) - set(PARTS):
+        parser.error(f"no such part: {', '.join(sorted(unknown))}")
+    if asked.short:
+        asked.parts, asked.only = ["faults", "abrupt"], [fault.name for fault in FAULTS if fault.short]
+        asked.seconds, asked.ends, asked.targets = 10.0, 300, ["nginx"]
+    try:
+        return asyncio.run(run(asked))
+    except ChaosError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

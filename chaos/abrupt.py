@@ -1,0 +1,172 @@
+"""Thousands of clients that end without a word, and what a replica keeps of them: it must be nothing.
+
+Three kinds of end: RST; gone without FIN, as a machine that lost its network; and a reader that is frozen, whose
+connection stays open until the server has had enough. Each wave takes every slot. After the first tenth of all, and after
+the last, memory and descriptors are read.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+
+from chaos.checks import IDLE_WITHIN_S, Process, fill
+from chaos.clients import AUDIO, Wave, open_wave
+from chaos.fault import progress
+from chaos.stack import FRONT, ChaosError, Replica, Stack, descriptors, health, process_of, rss_mb
+from chorus.tts import TtsProtocol
+
+SHARES = {"reset": 0.6, "vanish": 0.2, "freeze": 0.2}
+"""Of each kind. A server learns of a reset at once, of the others by pings: 20 s a wave."""
+EACH_TENTH = 10
+"""One in so many listeners has asked for a reply, so that engines do not do nothing else."""
+MORE_MEMORY = 1.05
+TRIM_S = 12.0
+"""The allocator gives memory back every 5 s."""
+TEXT = "Good morning. The sun is shining on the river, and the children are playing in the garden. " * 20
+
+
+@dataclass
+class Ends:
+    """What came of all of them at one replica."""
+
+    service: str
+    through: str
+    """`nginx` or `direct`."""
+    asked: int
+    opened: dict[str, int] = field(default_factory=lambda: dict.fromkeys(SHARES, 0))
+    """By kind of end."""
+    idle_s: dict[str, float] = field(default_factory=lambda: dict.fromkeys(SHARES, 0.0))
+    """The longest time from the end of a wave until the replica counted none of it."""
+    refused: list[str] = field(default_factory=list)
+    first: Process | None = None
+    """The replica's process after the first tenth."""
+    last: Process | None = None
+    complaints: list[str] = field(default_factory=list)
+
+    @property
+    def sound(self) -> bool:
+        """Whether all held."""
+        return not self.complaints
+
+
+async def end_by_reset(wave: Wave) -> None:
+    """RST."""
+    for guest in wave.guests:
+        guest.reset()
+
+
+async def end_by_vanishing(wave: Wave) -> None:
+    """Nothing of theirs arrives any more."""
+    await wave.block()
+
+
+async def end_by_freezing(_wave: Wave) -> None:
+    """Nothing is read any more, and no ping is answered."""
+
+
+END: dict[str, Callable[[Wave], Awaitable[None]]] = {
+    "reset": end_by_reset,
+    "vanish": end_by_vanishing,
+    "freeze": end_by_freezing,
+}
+
+
+async def one_wave(ends: Ends, url: str, replica: Replica, kind: str, count: int) -> None:
+    """Open, use and end so many, and wait until the replica knows of it. Raises `ChaosError`."""
+    wave = await open_wave(ends.service, url, count, blockable=kind == "vanish")
+    ends.opened[kind] += len(wave.guests)
+    ends.refused += wave.refused
+    ask = TtsProtocol().synthesize(TEXT)
+    for number, guest in enumerate(wave.guests):
+        try:
+            if ends.service == "asr":
+                await guest.say(AUDIO)
+            elif number % EACH_TENTH == 0:
+                await guest.ask(ask)
+        except OSError as error:
+            ends.refused.append(f"ended by itself: {error}")
+    began = time.monotonic()
+    await END[kind](wave)
+    try:
+        while (found := await health(replica))["active_connections"]:
+            if time.monotonic() - began > IDLE_WITHIN_S:
+                raise ChaosError(
+                    f"{replica.container}: {found['active_connections']} streams are counted {IDLE_WITHIN_S:.0f} s "
+                    f"after {len(wave.guests)} clients have ended ({kind})"
+                )
+            await asyncio.sleep(0.05)
+        ends.idle_s[kind] = max(ends.idle_s[kind], round(time.monotonic() - began, 2))
+    finally:
+        if kind == "vanish":
+            await wave.put_away()
+        for guest in wave.guests:
+            guest.sock.close()
+
+
+async def some(ends: Ends, url: str, replica: Replica, count: int, slots: int) -> None:
+    """So many ends of all kinds, in waves of at most as many as there are slots."""
+    for kind, share in SHARES.items():
+        left = round(count * share)
+        while left:
+            size = min(left, slots)
+            await one_wave(ends, url, replica, kind, size)
+            left -= size
+            progress(f"  {ends.service} {ends.through}: {sum(ends.opened.values())} of {ends.asked} ends")
+
+
+async def measure(replica: Replica, url: str, through: str, count: int, slots: int) -> Ends:
+    """All ends at one replica, by its own port or through nginx."""
+    ends = Ends(replica.service, through, count)
+    pid = await process_of(replica.container)
+
+    async def settled() -> Process:
+        await asyncio.sleep(TRIM_S)
+        return Process(round(rss_mb(pid), 1), descriptors(pid))
+
+    first = count // 10
+    try:
+        await some(ends, url, replica, first, slots)
+        ends.first = await settled()
+        await some(ends, url, replica, count - first, slots)
+        ends.last = await settled()
+    except ChaosError as error:
+        ends.complaints.append(str(error))
+        return ends
+    ends.complaints += judge(ends)
+    if await process_of(replica.container) != pid:
+        ends.complaints.append(f"{replica.container} was restarted")
+    return ends
+
+
+def judge(ends: Ends) -> list[str]:
+    """What is not as it has to be."""
+    found = []
+    assert ends.first is not None
+    assert ends.last is not None
+    if ends.refused:
+        found.append(f"{len(ends.refused)} of {ends.asked} streams did not open, or ended: {ends.refused[0]}")
+    if ends.last.rss_mb > ends.first.rss_mb * MORE_MEMORY:
+        found.append(f"{ends.last.rss_mb:.1f} MiB at the end, {ends.first.rss_mb:.1f} after the first tenth")
+    if ends.last.descriptors != ends.first.descriptors:
+        found.append(f"{ends.last.descriptors} descriptors at the end, {ends.first.descriptors} after the first tenth")
+    return found
+
+
+async def run_abrupt(stack: Stack, count: int, *, targets: tuple[str, ...] = ("direct", "nginx")) -> list[Ends]:
+    """Both services at once, at one replica each; first by their own ports, then through nginx."""
+    if stack.replicas != 1:
+        raise ChaosError("abrupt ends are counted at one replica of each service")
+    result: list[Ends] = []
+    for through in targets:
+        urls = FRONT if through == "nginx" else {replica.service: replica.url for replica in stack.all}
+        rows = await asyncio.gather(
+            *(measure(each, urls[each.service], through, count, stack.max_connections) for each in stack.all)
+        )
+        for row in rows:
+            failure = await fill(stack, row.service) if row.sound else None
+            row.complaints += [failure] if failure else []
+        result += rows
+    return result
