@@ -73,6 +73,13 @@ capacity: ## how many people the stack holds, by bisection: EVERY="45 20" MINUTE
 soak: ## people who come and go for hours: USERS=60 MINUTES=480
 	$(LOADTEST_RUN) soak $(ARGS)
 
+.PHONY: chaos abrupt-ends
+CHAOS_RUN = @scripts/chaos.sh $(if $(SPEECH),--speech $(SPEECH))
+chaos: ## hurt a stack of its own in every way, and write docs/reliability.md: ARGS="faults --only kill dns"
+	$(CHAOS_RUN) $(ARGS)
+abrupt-ends: ## 10,000 clients a service that end without a word, at a stack of its own
+	$(CHAOS_RUN) abrupt $(ARGS)
+
 .PHONY: key revoke
 key: ## make an API key and print it, once: make key NAME=phone-app
 	@scripts/key.sh add "$(NAME)"

@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import sys
-import time
 from pathlib import Path
 
 from benchmarks.speech import CLIPS, Speech, speeches
@@ -26,15 +25,13 @@ PARTS = ("faults", "abrupt", "overload")
 FAULT_SLOTS = 10
 """Streams of each of the two replicas: room for all people at one of them, and soon filled."""
 ABRUPT_SLOTS = 200
-SPEAKERS = LISTENERS = 4
-"""Of each kind while a fault lasts: one replica alone serves them on two cores."""
 LIMIT_S = 420.0
 """For one fault."""
 
 
-def of_length(clips: list[Clip], seconds: float) -> list[Speech]:
+def of_length(clips: list[Clip], speakers: int, seconds: float) -> list[Speech]:
     """What each speaker says: whole clips, about so long."""
-    told = speeches(clips, SPEAKERS, SPEAKERS * len(clips))
+    told = speeches(clips, speakers, speakers * len(clips))
     cut = []
     for speech in told:
         spoken = [each for each in speech.spoken if each.end <= seconds] or speech.spoken[:1]
@@ -44,7 +41,7 @@ def of_length(clips: list[Clip], seconds: float) -> list[Speech]:
 
 async def undisturbed(told: list[Speech]) -> Alone:
     """What is heard of each speech while nothing happens; warms everything up besides. Raises `ChaosError`."""
-    async with People(told, LISTENERS, FRONT) as people:
+    async with People(told, len(told), FRONT) as people:
         pass
     noticed = people.noticed
     if wrong := [*noticed.unseen, *noticed.broken, *(line for _, heard in noticed.heard for line in heard.broken)]:
@@ -52,12 +49,12 @@ async def undisturbed(told: list[Speech]) -> Alone:
     return noticed.heard
 
 
-async def run_faults(names: list[str], clips: list[Clip], seconds: float) -> list[Row]:
-    """Each fault in turn, on two replicas of each service."""
+async def run_faults(names: list[str], clips: list[Clip], people: int, seconds: float) -> list[Row]:
+    """Each fault in turn, on two replicas of each service, under so many speakers and as many listeners."""
     stack = Stack(replicas=2, max_connections=FAULT_SLOTS)
     await up(stack)
     progress("==> undisturbed, to compare with")
-    alone = await undisturbed(of_length(clips, seconds))
+    alone = await undisturbed(of_length(clips, people, seconds))
     await until_full_capacity(stack)
     await until_idle(stack)
     rows = []
@@ -65,7 +62,7 @@ async def run_faults(names: list[str], clips: list[Clip], seconds: float) -> lis
         if fault.name not in names:
             continue
         progress(f"==> {fault.name}: {fault.what}")
-        row = await run_fault(fault, stack, alone, LISTENERS, LIMIT_S)
+        row = await run_fault(fault, stack, alone, LIMIT_S)
         rows.append(row)
         progress(f"    {row.seconds:.0f} s; {row.clients}")
         for line in row.complaints:
@@ -80,7 +77,7 @@ async def run(asked: argparse.Namespace) -> int:
     clips = read_manifest(asked.speech)
     rows, ends, overloads = [], [], []
     if "faults" in asked.parts:
-        rows = await run_faults(asked.only, clips, asked.seconds)
+        rows = await run_faults(asked.only, clips, asked.people, asked.seconds)
     if "abrupt" in asked.parts:
         progress(f"==> {asked.ends} abrupt ends a service")
         slots = min(ABRUPT_SLOTS, max(1, asked.ends // 10))
@@ -92,8 +89,7 @@ async def run(asked: argparse.Namespace) -> int:
         stack = Stack(replicas=1, max_connections=asked.slots)
         await up(stack)
         overloads = await overload.run_overload(stack, clips, asked.minutes, asked.capacity_minutes)
-    how = f"`make chaos`, {time.strftime('%Y-%m-%d')}, CPU models."
-    wrong = report.write(asked.page, asked.json, rows, ends, overloads, how)
+    wrong = report.write(asked.output.with_suffix(".md"), asked.output.with_suffix(".json"), rows, ends, overloads)
     for line in wrong:
         print(line, file=sys.stderr)
     return 1 if wrong else 0
@@ -107,14 +103,16 @@ def main() -> int:
     parser.add_argument("--only", nargs="+", choices=names, metavar="FAULT", default=names, help=", ".join(names))
     parser.add_argument("--short", action="store_true", help="the part of it that `make test` runs")
     parser.add_argument("--speech", type=Path, default=CLIPS, help="folder with manifest.jsonl")
+    parser.add_argument("--people", type=int, default=4, help="speakers, and as many listeners, while a fault lasts")
     parser.add_argument("--seconds", type=float, default=40, help="of speech, while a fault lasts")
     parser.add_argument("--ends", type=int, default=10_000, help="abrupt ends at each service")
     parser.add_argument("--targets", nargs="+", choices=("direct", "nginx"), default=["direct", "nginx"])
     parser.add_argument("--slots", type=int, default=20, help="of the overload: what this machine serves in time")
     parser.add_argument("--minutes", type=float, default=5, help="of overload")
     parser.add_argument("--capacity-minutes", type=float, default=3, help="at capacity, to compare with")
-    parser.add_argument("--page", type=Path, default=ROOT / "docs" / "reliability.md")
-    parser.add_argument("--json", type=Path, default=ROOT / "docs" / "reliability.json")
+    parser.add_argument(
+        "--output", type=Path, help="without suffix (default: docs/reliability where all of a part is run)"
+    )
     asked = parser.parse_args()
     asked.parts = asked.parts or list(PARTS)
     if unknown := set(asked.parts) - set(PARTS):
@@ -122,6 +120,9 @@ def main() -> int:
     if asked.short:
         asked.parts, asked.only = ["faults", "abrupt"], [fault.name for fault in FAULTS if fault.short]
         asked.seconds, asked.ends, asked.targets = 10.0, 300, ["nginx"]
+    if asked.output is None:
+        whole = asked.only == names and (asked.ends, asked.minutes) == (10_000, 5)
+        asked.output = ROOT / ("docs" if whole else ".build") / "reliability"
     try:
         return asyncio.run(run(asked))
     except ChaosError as error:

@@ -1,8 +1,8 @@
 """Thousands of clients that end without a word, and what a replica keeps of them: it must be nothing.
 
 Three kinds of end: RST; gone without FIN, as a machine that lost its network; and a reader that is frozen, whose
-connection stays open until the server has had enough. Each wave takes every slot. After the first tenth of all, and after
-the last, memory and descriptors are read.
+connection stays open until the server has had enough. Each wave takes every slot. After the first tenth of all, and
+after the last, memory and descriptors are read.
 """
 
 from __future__ import annotations

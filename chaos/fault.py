@@ -15,6 +15,7 @@ from chaos import checks
 from chaos.people import Noticed, People, told, words
 from chaos.stack import FRONT, ChaosError, Stack, until_serving
 
+BEGAN = time.monotonic()
 LEAD_S = 3.0
 """People have come and speak before anything happens."""
 
@@ -89,13 +90,13 @@ Alone = list[tuple[Speech, Heard]]
 """What each speaker says, and what is heard of it while nothing happens."""
 
 
-async def run_fault(fault: Fault, stack: Stack, alone: Alone, listeners: int, limit_s: float) -> Row:
-    """Let it happen under live people, and check everything after it."""
+async def run_fault(fault: Fault, stack: Stack, alone: Alone, limit_s: float) -> Row:
+    """Let it happen under the speakers of `alone` and as many listeners, and check everything after it."""
     row = Row(fault.name, fault.what)
     began = time.monotonic()
     try:
         async with asyncio.timeout(limit_s):
-            await _run(fault, stack, alone, listeners, row)
+            await _run(fault, stack, alone, row)
     except TimeoutError:
         row.complaints.append(f"not over after {limit_s:.0f} s")
     except ChaosError as error:
@@ -104,19 +105,23 @@ async def run_fault(fault: Fault, stack: Stack, alone: Alone, listeners: int, li
     return row
 
 
-async def _run(fault: Fault, stack: Stack, alone: Alone, listeners: int, row: Row) -> None:
+async def _run(fault: Fault, stack: Stack, alone: Alone, row: Row) -> None:
     async with fault.around(stack) as urls:
         before, born = await checks.footprint(stack), await checks.births(stack)
-        async with People([speech for speech, _ in alone], listeners, urls) as people:
+        async with People([speech for speech, _ in alone], len(alone), urls) as people:
             row.noticed = people.noticed
             await asyncio.sleep(LEAD_S)
+            progress("    injecting")
             try:
                 await fault.inject(stack)
                 await asyncio.sleep(fault.during_s)
             finally:
                 await asyncio.shield(fault.heal(stack))
+            progress("    healed")
             row.serving_s = round(await until_serving(stack.all, checks.SERVING_WITHIN_S), 1)
         judge(row, people.noticed, alone)
+        people.noticed.heard.clear()  # every final of every speaker: more than anybody wants in the result
+        progress("    everybody has left")
         row.idle_s = round(await checks.until_idle(stack), 1)
         row.capacity_s = round(await checks.until_full_capacity(stack), 1)
         await checks.until_idle(stack)
@@ -160,4 +165,4 @@ def _descriptors(found: checks.Footprint) -> str:
 
 def progress(text: str) -> None:
     """A line for whoever waits."""
-    print(text, file=sys.stderr, flush=True)
+    print(f"[{time.monotonic() - BEGAN:5.0f} s] {text}", file=sys.stderr, flush=True)

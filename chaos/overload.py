@@ -1,8 +1,8 @@
-"""Twice as many people as there is room for, for minutes: who is refused is told at once, who is admitted hardly notices.
+"""Twice as many people as there is room for, for minutes: the refused are told at once, the admitted hardly notice.
 
 One replica of each service, one service after the other. As many people as there are slots come and go first: that is
-capacity, and its 95th percentile is what the overload is compared with. Then twice as many do; who is refused comes again
-after `Retry-After`, as a client would. Before and after it somebody is alone.
+capacity, and its 95th percentile is what the overload is compared with. Then twice as many do; who is refused comes
+again after `Retry-After`, as a client would. Before and after it somebody is alone.
 """
 
 from __future__ import annotations

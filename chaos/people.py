@@ -1,7 +1,7 @@
 """People who use the stack while it is hurt, and what they notice.
 
 Speakers talk over `chorus.aio.reconnecting_asr`, and must lose no word. Listeners ask for one reply after the other; of
-each they must hear all, or be told that they won't: by `cancelled`, an error, a close code, or the end of the connection.
+each they must hear all, or be told that they won't: by `cancelled`, an error, a close code, or the connection's end.
 Somebody else connects and leaves again, and must get a stream or a 503.
 """
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import json
+import time
 from dataclasses import asdict
 from pathlib import Path
 
@@ -13,65 +14,66 @@ from chaos.fault import Row
 from chaos.overload import Overload
 from loadtest.figures import percentile
 
-BEGIN = "<!-- the tables below are written by `make chaos`; what stands above is kept -->"
+BEGIN = "<!-- the sections below are written by `make chaos`; what stands above is kept -->"
 
 
-def write(
-    page: Path, json_file: Path, rows: list[Row], ends: list[Ends], overloads: list[Overload], how: str
-) -> list[str]:
-    """Write both; of the page only what stands below `BEGIN`. Returns what was not as it has to be."""
-    tables = "\n\n".join(
-        part for part in (_faults(rows), _ends(ends), _overloads(overloads), _complaints(rows, ends, overloads)) if part
-    )
-    before = page.read_text(encoding="utf-8").split(BEGIN)[0].rstrip() if page.exists() else "# Reliability"
-    page.parent.mkdir(parents=True, exist_ok=True)
-    page.write_text(f"{before}\n\n{BEGIN}\n\n{machine.in_words()}. {how}\n\n{tables}\n", encoding="utf-8")
-    found = {
-        "how": how,
+def write(page: Path, json_file: Path, rows: list[Row], ends: list[Ends], overloads: list[Overload]) -> list[str]:
+    """Write both, and return what was not as it has to be. What was not measured now stays as it was."""
+    date = time.strftime("%Y-%m-%d")
+    sections = {title: text for title, text in (_faults(rows), _ends(ends), _overloads(overloads)) if text}
+    told = f"{date}; {machine.in_words()}; CPU models."
+    _write_page(page, {title: f"{told}\n\n{text}" for title, text in sections.items()})
+    found: dict[str, object] = json.loads(json_file.read_text(encoding="utf-8")) if json_file.exists() else {}
+    measured = {
         "faults": [asdict(row) for row in rows],
         "abrupt_ends": [asdict(each) for each in ends],
         "overload": [asdict(each) | {"complaints": each.complaints} for each in overloads],
     }
-    for row in found["faults"]:
-        if row["noticed"] is not None:
-            del row["noticed"]["heard"]  # every final of every speaker
-    machine.write_json(json_file, found)
+    machine.write_json(
+        json_file, found | {name: {"date": date, "rows": each} for name, each in measured.items() if each}
+    )
     return [line for each in (*rows, *ends, *overloads) for line in each.complaints]
 
 
-def _faults(rows: list[Row]) -> str:
-    if not rows:
-        return ""
-    return _table(
-        "## Faults",
-        ["fault", "what is done", "what people notice", "words lost or doubled", "all replicas serve after", "no stream counted after",
-         "all slots open after", "memory, MiB", "descriptors", "restarted", "holds"],
-        (
-            [
-                row.name, row.what, row.clients, row.words_lost, _seconds(row.serving_s), _seconds(row.idle_s),
-                _seconds(row.capacity_s), row.memory, row.descriptors, len(row.restarted) or "", _verdict(row.sound),
-            ]
-            for row in rows
-        ),
-    )  # fmt: skip
+def _write_page(page: Path, sections: dict[str, str]) -> None:
+    """Put these sections, by title, in the place of those that are there."""
+    before, _, after = page.read_text(encoding="utf-8").partition(BEGIN) if page.exists() else ("# Reliability", "", "")
+    kept = dict(part.split("\n", 1) for part in after.split("\n## ")[1:])
+    body = "\n\n".join(f"## {title}\n\n{text.strip()}" for title, text in (kept | sections).items())
+    page.parent.mkdir(parents=True, exist_ok=True)
+    page.write_text(f"{before.rstrip()}\n\n{BEGIN}\n\n{body}\n", encoding="utf-8")
 
 
-def _ends(ends: list[Ends]) -> str:
-    if not ends:
-        return ""
-    return _table(
-        "## Abrupt ends",
-        ["service", "through", "RST", "gone without FIN", "frozen", "no stream counted after, worst",
-         "memory after a tenth → all, MiB", "descriptors", "holds"],
-        (
-            [
-                each.service.upper(), each.through, *each.opened.values(),
-                " / ".join(f"{spent:.1f}" for spent in each.idle_s.values()) + " s",
-                _change(each, "rss_mb"), _change(each, "descriptors"), _verdict(each.sound),
-            ]
-            for each in ends
-        ),
-    )  # fmt: skip
+def _faults(rows: list[Row]) -> tuple[str, str]:
+    heads = [
+        "fault", "what is done", "what people notice", "words lost or doubled", "all replicas serve after",
+        "no stream counted after", "all slots open after", "memory, MiB", "descriptors", "restarted", "holds",
+    ]  # fmt: skip
+    cells: list[list[object]] = [
+        [
+            row.name, row.what, row.clients, row.words_lost, _seconds(row.serving_s), _seconds(row.idle_s),
+            _seconds(row.capacity_s), row.memory, row.descriptors, len(row.restarted) or "", _verdict(row.sound),
+        ]
+        for row in rows
+    ]  # fmt: skip
+    return _section("Faults", heads, cells, [f"{row.name}: {line}" for row in rows for line in row.complaints])
+
+
+def _ends(ends: list[Ends]) -> tuple[str, str]:
+    heads = [
+        "service", "through", "RST", "gone without FIN", "frozen", "no stream counted after, worst of each kind",
+        "memory after a tenth → all, MiB", "descriptors", "holds",
+    ]  # fmt: skip
+    cells: list[list[object]] = [
+        [
+            each.service.upper(), each.through, *each.opened.values(),
+            " / ".join(f"{spent:.1f}" for spent in each.idle_s.values()) + " s",
+            _change(each, "rss_mb"), _change(each, "descriptors"), _verdict(each.sound),
+        ]
+        for each in ends
+    ]  # fmt: skip
+    wrong = [f"{each.service}, {each.through}: {line}" for each in ends for line in each.complaints]
+    return _section("Abrupt ends", heads, cells, wrong)
 
 
 def _change(ends: Ends, what: str) -> str:
@@ -81,37 +83,30 @@ def _change(ends: Ends, what: str) -> str:
     return f"{shown(ends.first)} → {shown(ends.last)}"
 
 
-def _overloads(overloads: list[Overload]) -> str:
-    if not overloads:
-        return ""
-    return _table(
-        "## Overload",
-        ["service", "slots", "people", "minutes", "streams served", "p95 at capacity", "p95 of those admitted", "refusals",
-         "refused in, p50 / p99", "alone before", "alone after", "calm after", "holds"],
-        (
-            [
-                each.service.upper(), each.slots, 2 * each.slots, f"{each.minutes:g}", each.overload.streams,
-                _seconds(each.capacity.p95), _seconds(each.overload.p95), len(each.overload.refusals),
-                " / ".join(_milliseconds(each.overload.refusals, share) for share in (0.5, 0.99)),
-                _seconds(each.alone_before_s), _seconds(each.alone_after_s), _seconds(each.calm_s), _verdict(each.sound),
-            ]
-            for each in overloads
-        ),
-    )  # fmt: skip
+def _overloads(overloads: list[Overload]) -> tuple[str, str]:
+    heads = [
+        "service", "slots", "people", "minutes", "streams served", "p95 at capacity", "p95 of those admitted",
+        "refusals", "refused in, p50 / p99", "alone before", "alone after", "calm after", "holds",
+    ]  # fmt: skip
+    cells: list[list[object]] = [
+        [
+            each.service.upper(), each.slots, 2 * each.slots, f"{each.minutes:g}", each.overload.streams,
+            _seconds(each.capacity.p95), _seconds(each.overload.p95), len(each.overload.refusals),
+            " / ".join(_milliseconds(each.overload.refusals, share) for share in (0.5, 0.99)),
+            _seconds(each.alone_before_s), _seconds(each.alone_after_s), _seconds(each.calm_s),
+            _verdict(each.sound),
+        ]
+        for each in overloads
+    ]  # fmt: skip
+    return _section("Overload", heads, cells, [line for each in overloads for line in each.complaints])
 
 
-def _complaints(rows: list[Row], ends: list[Ends], overloads: list[Overload]) -> str:
-    named = [(row.name, row.complaints) for row in rows]
-    named += [(f"abrupt ends, {each.service} {each.through}", each.complaints) for each in ends]
-    named += [("overload", each.complaints) for each in overloads]
-    lines = [f"- {name}: {line}" for name, complaints in named for line in complaints]
-    return "## What did not hold\n\n" + "\n".join(lines) if lines else ""
-
-
-def _table(title: str, heads: list[str], rows: Iterable[list[object]]) -> str:
+def _section(title: str, heads: list[str], cells: list[list[object]], wrong: list[str]) -> tuple[str, str]:
     lines = [f"| {' | '.join(heads)} |", f"|{' --- |' * len(heads)}"]
-    lines += [f"| {' | '.join(str(cell) for cell in row)} |" for row in rows]
-    return "\n".join([title, "", *lines])
+    lines += [f"| {' | '.join(str(cell) for cell in row)} |" for row in cells]
+    if wrong:
+        lines += ["", "What did not hold:", "", *(f"- {line}" for line in wrong)]
+    return title, "\n".join(lines) if cells else ""
 
 
 def _seconds(seconds: float | None) -> str:

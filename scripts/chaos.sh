@@ -20,7 +20,11 @@ flock -n 8 || die "another run is under way; wait for its end"
 child=""
 # shellcheck disable=SC2329 # by the traps
 interrupted() {
-  [[ -z $child ]] || kill "$child" 2>/dev/null || true
+  if [[ -n $child ]]; then
+    # With whatever it has started: a `docker compose up` of its own would go on after the end.
+    kill -- "-$child" 2>/dev/null || true
+    wait "$child" || true
+  fi
   exit "$1"
 }
 # shellcheck disable=SC2329
@@ -88,7 +92,7 @@ names=$(docker inspect --format '{{.ResolvConfPath}}' "$outside")
 export PYTHONPATH=.:client
 status=0
 # shellcheck disable=SC2016 # for the shell in there
-nsenter "--net=/proc/$pid/ns/net" unshare --mount sh -c 'mount --bind "$0" /etc/resolv.conf && exec "$@"' "$names" \
+setsid nsenter "--net=/proc/$pid/ns/net" unshare --mount sh -c 'mount --bind "$0" /etc/resolv.conf && exec "$@"' "$names" \
   .venv/bin/python -m chaos "$@" &
 child=$!   # in the background: a trap would wait for the end of a command in the foreground
 wait "$child" || status=$?

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from chaos.fault import Fault
-from chaos.stack import FOLDER, FRONT, ChaosError, Stack, process_of, up
+from chaos.stack import FOLDER, FRONT, ChaosError, Stack, process_of, shell, up
 
 LIBRARY = "/chaos/libfaketime.so.1"
 CLOCK = FOLDER / "clock"
@@ -25,8 +25,7 @@ async def _clocks_of_their_own(stack: Stack) -> AsyncIterator[dict[str, str]]:
     await up(stack, CHAOS_PRELOAD=LIBRARY)
     try:
         for container in stack.containers:
-            pid = await process_of(container)
-            if Path(LIBRARY).name not in Path(f"/proc/{pid}/maps").read_text(encoding="utf-8"):
+            if Path(LIBRARY).name not in await shell("cat", f"/proc/{await process_of(container)}/maps"):
                 raise ChaosError(f"{container} has not loaded libfaketime")
         yield FRONT
     finally:
@@ -53,7 +52,7 @@ def _set(offset: str) -> None:
 FAULTS = [
     Fault(
         name="clock",
-        what="the wall clock of replicas and nginx jumps an hour ahead, after 10 s two hours back, after 10 s to the truth",
+        what="the wall clock of replicas and nginx jumps an hour ahead, after 10 s two hours back, then to the truth",
         inject=_jump,
         during_s=0,
         heal=_right,

@@ -13,8 +13,7 @@ EACH = 4
 
 async def _go_silent(stack: Stack) -> None:
     """Leave their sockets open: it is for the server to find out."""
-    for service in SERVICES:
-        _waves.append(await open_wave(service, FRONT[service], EACH))
+    _waves.extend([await open_wave(service, FRONT[service], EACH) for service in SERVICES])
     for wave in _waves:
         await wave.block()
 
