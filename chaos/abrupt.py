@@ -18,8 +18,9 @@ from chaos.fault import progress
 from chaos.stack import FRONT, ChaosError, Replica, Stack, descriptors, health, process_of, rss_mb
 from chorus.tts import TtsProtocol
 
-SHARES = {"reset": 0.6, "vanish": 0.2, "freeze": 0.2}
-"""Of each kind. A server learns of a reset at once, of the others by pings: 20 s a wave."""
+KINDS = ("reset", "vanish", "freeze")
+SILENT_SHARE = 0.4
+"""Of all ends; half of them of each silent kind. A server learns of a reset at once, of these by pings: 20 s a wave."""
 EACH_TENTH = 10
 """One in so many listeners has asked for a reply, so that engines do not do nothing else."""
 MORE_MEMORY = 1.05
@@ -36,9 +37,9 @@ class Ends:
     through: str
     """`nginx` or `direct`."""
     asked: int
-    opened: dict[str, int] = field(default_factory=lambda: dict.fromkeys(SHARES, 0))
+    opened: dict[str, int] = field(default_factory=lambda: dict.fromkeys(KINDS, 0))
     """By kind of end."""
-    idle_s: dict[str, float] = field(default_factory=lambda: dict.fromkeys(SHARES, 0.0))
+    idle_s: dict[str, float] = field(default_factory=lambda: {"reset": 0.0, "silent": 0.0})
     """The longest time from the end of a wave until the replica counted none of it."""
     refused: list[str] = field(default_factory=list)
     first: Process | None = None
@@ -74,47 +75,55 @@ END: dict[str, Callable[[Wave], Awaitable[None]]] = {
 }
 
 
-async def one_wave(ends: Ends, url: str, replica: Replica, kind: str, count: int) -> None:
-    """Open, use and end so many, and wait until the replica knows of it. Raises `ChaosError`."""
-    wave = await open_wave(ends.service, url, count, blockable=kind == "vanish")
-    ends.opened[kind] += len(wave.guests)
-    ends.refused += wave.refused
+async def one_wave(ends: Ends, url: str, replica: Replica, counts: dict[str, int]) -> float:
+    """Open, use and end so many of each kind; seconds until the replica knew of it. Raises `ChaosError`."""
+    waves = {
+        kind: await open_wave(ends.service, url, count, blockable=kind == "vanish") for kind, count in counts.items()
+    }
+    try:
+        for kind, wave in waves.items():
+            ends.opened[kind] += len(wave.guests)
+            ends.refused += wave.refused + await _use(wave, ends.service)
+        began = time.monotonic()
+        for kind, wave in waves.items():
+            await END[kind](wave)
+        while found := (await health(replica))["active_connections"]:
+            if time.monotonic() - began > IDLE_WITHIN_S:
+                told = ", ".join(f"{count} × {kind}" for kind, count in counts.items())
+                raise ChaosError(f"{found} streams are counted {IDLE_WITHIN_S:.0f} s after the end of {told}")
+            await asyncio.sleep(0.05)
+        return round(time.monotonic() - began, 2)
+    finally:
+        for wave in waves.values():
+            await wave.put_away()
+
+
+async def _use(wave: Wave, service: str) -> list[str]:
+    """Let all of them say something; what went wrong."""
     ask = TtsProtocol().synthesize(TEXT)
+    found = []
     for number, guest in enumerate(wave.guests):
         try:
-            if ends.service == "asr":
+            if service == "asr":
                 await guest.say(AUDIO)
             elif number % EACH_TENTH == 0:
                 await guest.ask(ask)
         except OSError as error:
-            ends.refused.append(f"ended by itself: {error}")
-    began = time.monotonic()
-    await END[kind](wave)
-    try:
-        while (found := await health(replica))["active_connections"]:
-            if time.monotonic() - began > IDLE_WITHIN_S:
-                raise ChaosError(
-                    f"{replica.container}: {found['active_connections']} streams are counted {IDLE_WITHIN_S:.0f} s "
-                    f"after {len(wave.guests)} clients have ended ({kind})"
-                )
-            await asyncio.sleep(0.05)
-        ends.idle_s[kind] = max(ends.idle_s[kind], round(time.monotonic() - began, 2))
-    finally:
-        if kind == "vanish":
-            await wave.put_away()
-        for guest in wave.guests:
-            guest.sock.close()
+            found.append(f"ended by itself: {error}")
+    return found
 
 
 async def some(ends: Ends, url: str, replica: Replica, count: int, slots: int) -> None:
-    """So many ends of all kinds, in waves of at most as many as there are slots."""
-    for kind, share in SHARES.items():
-        left = round(count * share)
+    """So many ends of all kinds, in waves of at most as many as there are slots. Raises `ChaosError`."""
+    silent = round(count * SILENT_SHARE)
+    for kind, left in (("reset", count - silent), ("silent", silent)):
         while left:
             size = min(left, slots)
-            await one_wave(ends, url, replica, kind, size)
+            counts = {"reset": size} if kind == "reset" else {"vanish": size // 2, "freeze": size - size // 2}
+            spent = await one_wave(ends, url, replica, counts)
+            ends.idle_s[kind] = max(ends.idle_s[kind], spent)
             left -= size
-            progress(f"  {ends.service} {ends.through}: {sum(ends.opened.values())} of {ends.asked} ends")
+            progress(f"    {ends.service} {ends.through}: {sum(ends.opened.values())} of {ends.asked} ends")
 
 
 async def measure(replica: Replica, url: str, through: str, count: int, slots: int) -> Ends:

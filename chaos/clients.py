@@ -88,16 +88,20 @@ class Wave:
     ports: tuple[int, int] | None = None
     """First and last of the ports that they come from, where they can be blocked."""
     refused: list[str] = field(default_factory=list)
+    blocked: bool = False
 
     async def block(self) -> None:
         """Let no packet of theirs pass, in the network namespace that this program runs in."""
+        self.blocked = True
         await self._rules("-I")
 
     async def put_away(self) -> None:
         """Close the sockets, then let packets pass again: whatever they still want to say goes nowhere before that."""
         for guest in self.guests:
             guest.sock.close()
-        await self._rules("-D")
+        if self.blocked:
+            self.blocked = False
+            await self._rules("-D")
 
     async def _rules(self, do: str) -> None:
         assert self.ports is not None

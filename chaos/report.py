@@ -61,7 +61,7 @@ def _faults(rows: list[Row]) -> tuple[str, str]:
 
 def _ends(ends: list[Ends]) -> tuple[str, str]:
     heads = [
-        "service", "through", "RST", "gone without FIN", "frozen", "no stream counted after, worst of each kind",
+        "service", "through", "RST", "gone without FIN", "frozen", "no stream counted after, worst: RST / others",
         "memory after a tenth → all, MiB", "descriptors", "holds",
     ]  # fmt: skip
     cells: list[list[object]] = [

@@ -7,7 +7,9 @@ source "$(dirname "$0")/common.sh"
 
 if [[ $(id -u) != 0 ]]; then
   command -v sudo >/dev/null || die "this needs root: run it as root, or install sudo"
-  exec sudo --preserve-env=CHORUS_BEGAN,SPEECH "$0" "$@"
+  ask=()
+  [[ -t 0 ]] || ask=(--non-interactive)
+  exec sudo "${ask[@]}" --preserve-env=CHORUS_BEGAN "$0" "$@"
 fi
 
 export COMPOSE_PROJECT_NAME=${CHAOS_PROJECT:-chorus-chaos} COMPOSE_FILE=compose.yaml:compose.cpu.yaml:chaos/compose.yaml
@@ -80,7 +82,7 @@ export COMPOSE_ENV_FILES=$CHAOS_DIR/env
 
 say "starting $COMPOSE_PROJECT_NAME beside whatever runs"
 docker compose down --volumes --remove-orphans --timeout 1 >/dev/null 2>&1 || true
-docker compose up -d --no-build --wait --wait-timeout 180 >.build/chaos-up.log 2>&1 || {
+docker compose up -d --no-build outside >.build/chaos-up.log 2>&1 || {
   tail -n 5 .build/chaos-up.log >&2
   die "it does not start; the whole log is .build/chaos-up.log"
 }

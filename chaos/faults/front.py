@@ -29,7 +29,6 @@ FAULTS = [
         inject=_restart,
         during_s=5,
         restarts=lambda _stack: [NGINX],
-        short=True,
     ),
     Fault(
         name="dns",
@@ -37,6 +36,5 @@ FAULTS = [
         inject=_drop_names,
         during_s=10,
         heal=_allow_names,
-        short=True,
     ),
 ]

@@ -42,7 +42,6 @@ FAULTS = [
         inject=_kill,
         during_s=5,
         restarts=hurt_containers,
-        short=True,
     ),
     Fault(
         name="freeze",
@@ -50,7 +49,6 @@ FAULTS = [
         inject=_freeze,
         during_s=8,
         heal=_thaw,
-        short=True,
     ),
     Fault(
         name="freeze-long",
