@@ -11,7 +11,7 @@ CATALOGUE = Path(__file__).resolve().parent.parent / "models.json"
 
 
 RECORD = "SHA256SUMS"
-"""Beside a model's files: their digests when it was installed, in sha256sum's format. A replica compares at its start."""
+"""Beside a model: the digests of its files, as sha256sum writes them. A replica compares at its start."""
 VOICE_PREFIX = "piper-"
 """In front of a voice's id, in the name of its model."""
 
