@@ -22,8 +22,9 @@ from chaos.stack import FRONT, ROOT, ChaosError, Stack, up
 from loadtest.clips import SAMPLE_RATE, Clip, read_manifest
 
 PARTS = ("faults", "abrupt", "overload")
-FAULT_SLOTS = 10
+FAULT_SLOTS = 40
 """Streams of each of the two replicas: room for all people at one of them, and soon filled."""
+FAULT_STACK = Stack(replicas=2, max_connections=FAULT_SLOTS)
 ABRUPT_SLOTS = 200
 LIMIT_S = 420.0
 """For one fault."""
@@ -51,7 +52,7 @@ async def undisturbed(told: list[Speech]) -> Alone:
 
 async def run_faults(names: list[str], clips: list[Clip], people: int, seconds: float) -> list[Row]:
     """Each fault in turn, on two replicas of each service, under so many speakers and as many listeners."""
-    stack = Stack(replicas=2, max_connections=FAULT_SLOTS)
+    stack = FAULT_STACK
     await up(stack)
     progress("==> undisturbed, to compare with")
     alone = await undisturbed(of_length(clips, people, seconds))
@@ -80,10 +81,10 @@ async def run(asked: argparse.Namespace) -> int:
         rows = await run_faults(asked.only, clips, asked.people, asked.seconds)
     if "abrupt" in asked.parts:
         progress(f"==> {asked.ends} abrupt ends a service")
-        slots = min(ABRUPT_SLOTS, max(1, asked.ends // 10))
-        stack = Stack(replicas=1, max_connections=slots)
+        # The short form goes on with the stack of the faults, which saves a start.
+        stack = FAULT_STACK if asked.short else Stack(replicas=1, max_connections=ABRUPT_SLOTS)
         await up(stack)
-        ends = await abrupt.run_abrupt(stack, asked.ends, targets=tuple(asked.targets))
+        ends = await abrupt.run_abrupt(stack, asked.ends, asked.targets)
     if "overload" in asked.parts:
         progress(f"==> twice as many people as slots, {asked.minutes:g} min")
         stack = Stack(replicas=1, max_connections=asked.slots)
@@ -119,7 +120,7 @@ def main() -> int:
         parser.error(f"no such part: {', '.join(sorted(unknown))}")
     if asked.short:
         asked.parts, asked.only = ["faults", "abrupt"], [fault.name for fault in FAULTS if fault.short]
-        asked.seconds, asked.ends, asked.targets = 10.0, 300, ["nginx"]
+        asked.people, asked.seconds, asked.ends, asked.targets = 2, 10.0, 200, ["direct"]
     if asked.output is None:
         whole = asked.only == names and (asked.ends, asked.minutes) == (10_000, 5)
         asked.output = ROOT / ("docs" if whole else ".build") / "reliability"

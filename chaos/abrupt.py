@@ -15,17 +15,21 @@ from dataclasses import dataclass, field
 from chaos.checks import IDLE_WITHIN_S, Process, fill
 from chaos.clients import AUDIO, Wave, open_wave
 from chaos.fault import progress
-from chaos.stack import FRONT, ChaosError, Replica, Stack, descriptors, health, process_of, rss_mb
+from chaos.stack import FRONT, SERVICES, ChaosError, Replica, Stack, descriptors, health, process_of, rss_mb
 from chorus.tts import TtsProtocol
 
 KINDS = ("reset", "vanish", "freeze")
 SILENT_SHARE = 0.4
 """Of all ends; half of them of each silent kind. A server learns of a reset at once, of these by pings: 20 s a wave."""
+PAUSE_S = 0.1
+"""Between two waves: nginx learns a moment later than the replica that a stream has ended."""
 EACH_TENTH = 10
 """One in so many listeners has asked for a reply, so that engines do not do nothing else."""
 MORE_MEMORY = 1.05
-TRIM_S = 12.0
+TRIM_S = 7.0
 """The allocator gives memory back every 5 s."""
+LEAST_SILENT = 20
+"""Fewer are not worth a wave."""
 TEXT = "Good morning. The sun is shining on the river, and the children are playing in the garden. " * 20
 
 
@@ -116,6 +120,7 @@ async def _use(wave: Wave, service: str) -> list[str]:
 async def some(ends: Ends, url: str, replica: Replica, count: int, slots: int) -> None:
     """So many ends of all kinds, in waves of at most as many as there are slots. Raises `ChaosError`."""
     silent = round(count * SILENT_SHARE)
+    silent = silent if silent >= LEAST_SILENT else 0
     for kind, left in (("reset", count - silent), ("silent", silent)):
         while left:
             size = min(left, slots)
@@ -123,12 +128,14 @@ async def some(ends: Ends, url: str, replica: Replica, count: int, slots: int) -
             spent = await one_wave(ends, url, replica, counts)
             ends.idle_s[kind] = max(ends.idle_s[kind], spent)
             left -= size
+            await asyncio.sleep(PAUSE_S)
             progress(f"    {ends.service} {ends.through}: {sum(ends.opened.values())} of {ends.asked} ends")
 
 
-async def measure(replica: Replica, url: str, through: str, count: int, slots: int) -> Ends:
-    """All ends at one replica, by its own port or through nginx."""
+async def measure(replica: Replica, through: str, count: int, slots: int) -> Ends:
+    """All ends at one replica, by its own port (`direct`) or through nginx."""
     ends = Ends(replica.service, through, count)
+    url = FRONT[replica.service] if through == "nginx" else replica.url
     pid = await process_of(replica.container)
 
     async def settled() -> Process:
@@ -164,15 +171,17 @@ def judge(ends: Ends) -> list[str]:
     return found
 
 
-async def run_abrupt(stack: Stack, count: int, *, targets: tuple[str, ...] = ("direct", "nginx")) -> list[Ends]:
-    """Both services at once, at one replica each; first by their own ports, then through nginx."""
-    if stack.replicas != 1:
-        raise ChaosError("abrupt ends are counted at one replica of each service")
+async def run_abrupt(stack: Stack, count: int, targets: list[str]) -> list[Ends]:
+    """Both services at once, at the first replica of each: by its own port, or through nginx where there is no other.
+
+    Raises `ChaosError`.
+    """
+    if "nginx" in targets and stack.replicas != 1:
+        raise ChaosError("through nginx abrupt ends are counted at the only replica of each service")
     result: list[Ends] = []
     for through in targets:
-        urls = FRONT if through == "nginx" else {replica.service: replica.url for replica in stack.all}
         rows = await asyncio.gather(
-            *(measure(each, urls[each.service], through, count, stack.max_connections) for each in stack.all)
+            *(measure(stack.of(service)[0], through, count, stack.max_connections) for service in SERVICES)
         )
         for row in rows:
             failure = await fill(stack, row.service) if row.sound else None

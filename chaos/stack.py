@@ -182,10 +182,13 @@ async def in_network_of(container: str, *command: str, check: bool = True) -> st
     return await shell("nsenter", f"--net=/proc/{pid}/ns/net", *command, check=check)
 
 
-async def iptables(container: str, *rules: str) -> None:
-    """Rules of iptables in a container's own tables, each as on its command line."""
+async def iptables(container: str, *rules: str, check: bool = True) -> None:
+    """Rules of iptables in a container's own tables, each as on its command line.
+
+    Without `check` one that can't be followed is let go: a container that was started anew has new tables.
+    """
     for rule in rules:
-        await in_network_of(container, "iptables", "--wait", *rule.split())
+        await in_network_of(container, "iptables", "--wait", *rule.split(), check=check)
 
 
 def say(replica: Replica, timeout_s: float = 5.0) -> dict[str, Any]:

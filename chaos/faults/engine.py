@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+
+from benchmarks.speech import CLIPS
 from chaos.fault import Fault
 from chaos.faults.process import HURT, hurt_containers
-from chaos.stack import FOLDER, Stack, inspect, restarts, until
+from chaos.stack import FOLDER, Replica, Stack, inspect, restarts, until
+from chorus.aio import connect_asr, connect_tts
+from chorus.errors import ChorusError
+from loadtest.clips import SAMPLE_RATE, read, read_manifest
 
 ENDED_WITHIN_S = 60.0
 """Twice `…_STUCK_S`, which chaos/compose.yaml sets to 5 s, and Docker's wait before a restart."""
@@ -19,7 +25,29 @@ async def _hang(_stack: Stack) -> None:
     async def ended() -> bool:
         return all([await restarts(container) > count for container, count in before.items()])
 
-    await until(ended, ENDED_WITHIN_S, "the processes whose engines hang are ended")
+    working = [asyncio.create_task(_work(replica)) for replica in HURT]
+    try:
+        await until(ended, ENDED_WITHIN_S, "the processes whose engines hang are ended")
+    finally:
+        for task in working:
+            task.cancel()
+        await asyncio.gather(*working, return_exceptions=True)
+
+
+async def _work(replica: Replica) -> None:
+    """See to it that there is a call to hang in, wherever nginx has sent the people."""
+    try:
+        if replica.service == "asr":
+            async with connect_asr(replica.url, sample_rate=SAMPLE_RATE) as stream:
+                await stream.send(stream.protocol.audio(read(read_manifest(CLIPS)[0]).tobytes()))
+                await stream.send(stream.protocol.close())
+                await asyncio.Event().wait()
+        else:
+            async with connect_tts(replica.url) as speech:
+                await speech.send(speech.protocol.synthesize("Whoever asks for this does not hear it."))
+                await asyncio.Event().wait()
+    except (ChorusError, OSError):
+        pass  # it ends with its replica
 
 
 async def _let_go(_stack: Stack) -> None:
