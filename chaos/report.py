@@ -32,7 +32,8 @@ def write(page: Path, json_file: Path, rows: list[Row], ends: list[Ends], overlo
     machine.write_json(
         json_file, found | {name: {"date": date, "rows": each} for name, each in measured.items() if each}
     )
-    return [line for each in (*rows, *ends, *overloads) for line in each.complaints]
+    complaints = [row.complaints for row in rows] + [each.complaints for each in ends]
+    return [line for lines in complaints + [each.complaints for each in overloads] for line in lines]
 
 
 def _write_page(page: Path, sections: dict[str, str]) -> None:

@@ -5,6 +5,7 @@ would hang, and with the same lock held or not held.
 """
 
 import os
+import select
 import socket
 import time
 from collections.abc import Callable
@@ -49,4 +50,14 @@ def install() -> None:
         session.run = hanging(session.run)
 
 
+def sleep(seconds: float) -> None:
+    """`time.sleep` by another system call."""
+    if seconds < 0:
+        raise ValueError("sleep length must be non-negative")
+    select.select([], [], [], seconds)
+
+
 install()
+if "faketime" in os.environ.get("LD_PRELOAD", ""):
+    # libfaketime 0.9.10 refuses to sleep until a moment that has just passed, which Python asks for in short sleeps.
+    time.sleep = sleep
