@@ -32,7 +32,7 @@ interrupted() {
 # shellcheck disable=SC2329
 put_away() {
   say "putting $COMPOSE_PROJECT_NAME away"
-  docker compose down --volumes --remove-orphans --timeout 1 >.build/chaos-down.log 2>&1 ||
+  docker compose down --volumes --remove-orphans --rmi all --timeout 1 >.build/chaos-down.log 2>&1 ||
     warn "the stack $COMPOSE_PROJECT_NAME could not be put away: docker compose -p $COMPOSE_PROJECT_NAME down -v"
   rm -rf "$CHAOS_DIR"
 }
