@@ -50,15 +50,17 @@ async def undisturbed(told: list[Speech]) -> Alone:
     return noticed.heard
 
 
-async def run_faults(names: list[str], clips: list[Clip], people: int, seconds: float) -> list[Row]:
-    """Each fault in turn, on two replicas of each service, under so many speakers and as many listeners."""
+async def run_faults(rows: list[Row], names: list[str], clips: list[Clip], people: int, seconds: float) -> None:
+    """Add the row of each fault, on two replicas of each service, under so many speakers and as many listeners.
+
+    Raises `ChaosError`.
+    """
     stack = FAULT_STACK
     await up(stack)
     progress("==> undisturbed, to compare with")
     alone = await undisturbed(of_length(clips, people, seconds))
     await until_full_capacity(stack)
     await until_idle(stack)
-    rows = []
     for fault in FAULTS:
         if fault.name not in names:
             continue
@@ -70,27 +72,35 @@ async def run_faults(names: list[str], clips: list[Clip], people: int, seconds: 
             progress(f"    DOES NOT HOLD: {line}")
         if not row.sound:
             await up(stack)  # the next one is not to suffer from it
-    return rows
 
 
 async def run(asked: argparse.Namespace) -> int:
-    """All that was asked for; the exit status."""
+    """All that was asked for, each part written down as it ends; the exit status."""
     clips = read_manifest(asked.speech)
-    rows, ends, overloads = [], [], []
-    if "faults" in asked.parts:
-        rows = await run_faults(asked.only, clips, asked.people, asked.seconds)
-    if "abrupt" in asked.parts:
-        progress(f"==> {asked.ends} abrupt ends a service")
-        # The short form goes on with the stack of the faults, which saves a start.
-        stack = FAULT_STACK if asked.short else Stack(replicas=1, max_connections=ABRUPT_SLOTS)
-        await up(stack)
-        ends = await abrupt.run_abrupt(stack, asked.ends, asked.targets)
-    if "overload" in asked.parts:
-        progress(f"==> twice as many people as slots, {asked.minutes:g} min")
-        stack = Stack(replicas=1, max_connections=asked.slots)
-        await up(stack)
-        overloads = await overload.run_overload(stack, clips, asked.minutes, asked.capacity_minutes)
-    wrong = report.write(asked.output.with_suffix(".md"), asked.output.with_suffix(".json"), rows, ends, overloads)
+    page, figures = asked.output.with_suffix(".md"), asked.output.with_suffix(".json")
+    wrong: list[str] = []
+    for part in asked.parts:
+        rows: list[Row] = []
+        ends: list[abrupt.Ends] = []
+        overloads: list[overload.Overload] = []
+        try:
+            if part == "faults":
+                await run_faults(rows, asked.only, clips, asked.people, asked.seconds)
+            elif part == "abrupt":
+                progress(f"==> {asked.ends} abrupt ends a service")
+                # The short form goes on with the stack of the faults, which saves a start.
+                stack = FAULT_STACK if asked.short else Stack(replicas=1, max_connections=ABRUPT_SLOTS)
+                await up(stack)
+                await abrupt.run_abrupt(ends, stack, asked.ends, asked.targets)
+            else:
+                progress(f"==> twice as many people as slots, {asked.minutes:g} min")
+                stack = Stack(replicas=1, max_connections=asked.slots)
+                await up(stack)
+                await overload.run_overload(overloads, stack, clips, asked.minutes, asked.capacity_minutes)
+        except ChaosError as error:
+            wrong.append(f"{part} could not go on: {error}")
+        wrong += report.write(page, figures, rows, ends, overloads)
+    progress(f"results: {page} and {figures.name}")
     for line in wrong:
         print(line, file=sys.stderr)
     return 1 if wrong else 0
@@ -126,9 +136,6 @@ def main() -> int:
         asked.output = ROOT / ("docs" if whole else ".build") / "reliability"
     try:
         return asyncio.run(run(asked))
-    except ChaosError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
     except KeyboardInterrupt:
         return 130
 

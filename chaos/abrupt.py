@@ -171,14 +171,13 @@ def judge(ends: Ends) -> list[str]:
     return found
 
 
-async def run_abrupt(stack: Stack, count: int, targets: list[str]) -> list[Ends]:
-    """Both services at once, at the first replica of each: by its own port, or through nginx where there is no other.
+async def run_abrupt(result: list[Ends], stack: Stack, count: int, targets: list[str]) -> None:
+    """Add the rows of both services, which run at once, at the first replica of each. Raises `ChaosError`.
 
-    Raises `ChaosError`.
+    `direct` is by its own port; `nginx` only where there is no other replica.
     """
     if "nginx" in targets and stack.replicas != 1:
         raise ChaosError("through nginx abrupt ends are counted at the only replica of each service")
-    result: list[Ends] = []
     for through in targets:
         rows = await asyncio.gather(
             *(measure(stack.of(service)[0], through, count, stack.max_connections) for service in SERVICES)
@@ -187,4 +186,3 @@ async def run_abrupt(stack: Stack, count: int, targets: list[str]) -> list[Ends]
             failure = await fill(stack, row.service) if row.sound else None
             row.complaints += [failure] if failure else []
         result += rows
-    return result

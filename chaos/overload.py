@@ -225,8 +225,11 @@ async def measure(stack: Stack, service: str, clips: list[Clip], minutes: float,
     return result
 
 
-async def run_overload(stack: Stack, clips: list[Clip], minutes: float, capacity_minutes: float) -> list[Overload]:
-    """Both services, one after the other. Raises `ChaosError`."""
+async def run_overload(
+    result: list[Overload], stack: Stack, clips: list[Clip], minutes: float, capacity_minutes: float
+) -> None:
+    """Add the rows of both services, one after the other. Raises `ChaosError`."""
     if stack.replicas != 1:
         raise ChaosError("the overload is of one replica of each service")
-    return [await measure(stack, service, clips, minutes, capacity_minutes) for service in SERVICES]
+    for service in SERVICES:
+        result += [await measure(stack, service, clips, minutes, capacity_minutes)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from benchmarks import machine
@@ -25,7 +25,7 @@ def write(page: Path, json_file: Path, rows: list[Row], ends: list[Ends], overlo
     _write_page(page, {title: f"{told}\n\n{text}" for title, text in sections.items()})
     found: dict[str, object] = json.loads(json_file.read_text(encoding="utf-8")) if json_file.exists() else {}
     measured = {
-        "faults": [asdict(row) for row in rows],
+        "faults": [_as_json(row) for row in rows],
         "abrupt_ends": [asdict(each) for each in ends],
         "overload": [asdict(each) | {"complaints": each.complaints} for each in overloads],
     }
@@ -34,6 +34,11 @@ def write(page: Path, json_file: Path, rows: list[Row], ends: list[Ends], overlo
     )
     complaints = [row.complaints for row in rows] + [each.complaints for each in ends]
     return [line for lines in complaints + [each.complaints for each in overloads] for line in lines]
+
+
+def _as_json(row: Row) -> dict[str, object]:
+    noticed = None if row.noticed is None else vars(row.noticed)  # `asdict` makes nonsense of a Counter
+    return {**asdict(replace(row, noticed=None)), "noticed": noticed}
 
 
 def _write_page(page: Path, sections: dict[str, str]) -> None:

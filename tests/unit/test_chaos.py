@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -199,9 +200,11 @@ def test_the_page_keeps_what_was_not_measured_now(tmp_path: Path) -> None:
     """Its prose, and the sections of other parts; a section measured anew is replaced."""
     page, figures = tmp_path / "page.md", tmp_path / "page.json"
     page.write_text(f"# Reliability\n\nProse.\n\n{report.BEGIN}\n", encoding="utf-8")
-    first = Row("kill", "it is killed", words_lost=0)
+    first = Row("kill", "it is killed", noticed=Noticed(interruptions=Counter({"close code 1012": 2}), replies=3))
     assert report.write(page, figures, [first], [], []) == []
     whole = ends(Process(200, 40), Process(201, 40))
+    told = json.loads(figures.read_text(encoding="utf-8"))
+    assert told["faults"]["rows"][0]["noticed"]["interruptions"] == {"close code 1012": 2}
     assert report.write(page, figures, [], [whole], []) == []
     again = Row("kill", "it is killed", complaints=["it was restarted"])
     assert report.write(page, figures, [again], [], []) == ["it was restarted"]
