@@ -126,8 +126,10 @@ class Listener:
         while not stop.is_set() or self._waiting is not None:
             try:
                 async with connect_tts(self._url, strict=False) as stream:
-                    await self._converse(stream, replies, stop)
-                    self._noticed.broken += [f"{self._name}: {line}" for line in stream.protocol.violations]
+                    try:
+                        await self._converse(stream, replies, stop)
+                    finally:
+                        self._noticed.broken += [f"{self._name}: {line}" for line in stream.protocol.violations]
             except Forgotten:
                 self._noticed.unseen.append(f"{self._name}: nothing for {SILENT_S:.0f} s of a reply that was accepted")
                 return

@@ -50,7 +50,7 @@ def install() -> None:
         session.run = hanging(session.run)
 
 
-def sleep(seconds: float) -> None:
+def sleep(seconds: Any) -> None:
     """`time.sleep` by another system call."""
     if seconds < 0:
         raise ValueError("sleep length must be non-negative")
