@@ -60,10 +60,7 @@ prepare() {
   mkdir -p "$CHAOS_DIR/python" "$CHAOS_DIR/local/chaos"
   cp chaos/python/sitecustomize.py "$CHAOS_DIR/python/"
   echo +0 >"$CHAOS_DIR/clock"
-  local folder
-  for folder in .models/*/; do
-    cp -rL "$folder" "$CHAOS_DIR/local/"
-  done
+  cp -rL .models/whisper-tiny.en .models/silero-vad .models/piper-en_US-joe-medium "$CHAOS_DIR/local/"
   cp .models/piper-en_US-joe-medium/en_US-joe-medium.onnx "$CHAOS_DIR/local/chaos/chaos.onnx"
   cp .models/piper-en_US-joe-medium/en_US-joe-medium.onnx.json "$CHAOS_DIR/local/chaos/chaos.onnx.json"
 }
