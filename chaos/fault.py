@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
+import traceback
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass, field
@@ -101,6 +102,9 @@ async def run_fault(fault: Fault, stack: Stack, alone: Alone, limit_s: float) ->
         row.complaints.append(f"not over after {limit_s:.0f} s")
     except ChaosError as error:
         row.complaints.append(str(error))
+    except Exception as error:  # the faults after it are still to be run
+        traceback.print_exc()
+        row.complaints.append(f"{type(error).__name__}: {error}")
     row.seconds = round(time.monotonic() - began, 1)
     return row
 

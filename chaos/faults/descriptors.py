@@ -3,26 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-import resource
 
 from chaos.fault import Fault
 from chaos.faults.process import HURT
-from chaos.stack import Stack, descriptors, process_of
+from chaos.stack import Stack, descriptors, process_of, shell
 from chorus.aio import connect_asr, connect_tts
 from chorus.errors import ChorusError
 
 SPARE = 1
 """So many more than it has open now."""
 TRIES = 20
-_before: dict[int, tuple[int, int]] = {}
-"""The limits of each process."""
+_before: dict[int, str] = {}
+"""The limit of each process."""
 
 
 async def _exhaust(_stack: Stack) -> None:
     for replica in HURT:
         pid = await process_of(replica.container)
-        _before[pid] = resource.prlimit(pid, resource.RLIMIT_NOFILE)
-        resource.prlimit(pid, resource.RLIMIT_NOFILE, (descriptors(pid) + SPARE, _before[pid][1]))
+        _before[pid] = await _soft_limit(pid)
+        await _set_soft_limit(pid, str(descriptors(pid) + SPARE))
 
     async def knock(replica_url: str, asr: bool) -> None:
         try:
@@ -36,12 +35,22 @@ async def _exhaust(_stack: Stack) -> None:
 
 
 async def _allow(_stack: Stack) -> None:
-    for pid, limits in _before.items():
-        try:
-            resource.prlimit(pid, resource.RLIMIT_NOFILE, limits)
-        except ProcessLookupError:
-            pass  # that it has ended is told by another check
+    for pid, limit in _before.items():
+        await _set_soft_limit(pid, limit, check=False)  # that it has ended is told by another check
     _before.clear()
+
+
+async def _soft_limit(pid: int) -> str:
+    limits = await shell("cat", f"/proc/{pid}/limits")
+    (line,) = [each for each in limits.splitlines() if each.startswith("Max open files")]
+    return line.split()[3]
+
+
+async def _set_soft_limit(pid: int, limit: str, *, check: bool = True) -> None:
+    """As the process's own user: root may lack the capability for others, nobody needs one for himself."""
+    owner = (await shell("stat", "--format", "%u %g", f"/proc/{pid}", check=check)).split() or ["0", "0"]
+    as_owner = ("setpriv", "--reuid", owner[0], "--regid", owner[1], "--clear-groups")
+    await shell(*as_owner, "prlimit", "--pid", str(pid), f"--nofile={limit}:", check=check)
 
 
 FAULTS = [
