@@ -166,6 +166,8 @@ class Listener:
             except TimeoutError:
                 raise Forgotten from None
             if isinstance(event, wire.SynthesisComplete):
+                if not event.seconds:
+                    self._noticed.unseen.append(f"{self._name}: a reply was complete without a sound")
                 self._waiting = None
                 self._noticed.replies += 1
                 return event.seconds
