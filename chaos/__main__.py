@@ -130,7 +130,7 @@ def main() -> int:
         parser.error(f"no such part: {', '.join(sorted(unknown))}")
     if asked.short:
         asked.parts, asked.only = ["faults", "abrupt"], [fault.name for fault in FAULTS if fault.short]
-        asked.people, asked.seconds, asked.ends, asked.targets = 2, 10.0, 200, ["direct"]
+        asked.people, asked.seconds, asked.ends, asked.targets = 2, 10.0, 100, ["direct"]
     if asked.output is None:
         whole = asked.only == names and (asked.ends, asked.minutes) == (10_000, 5)
         asked.output = ROOT / ("docs" if whole else ".build") / "reliability"
