@@ -98,6 +98,12 @@ conformance: venv ## 626 cases of RFC 6455 on each service, direct and through n
 	@$(PYTHON_RUN) abuse.conformance $(ARGS)
 fuzz: venv ## 100,000 bad inputs a service, and 20,000 through nginx: ARGS="--inputs 5000 --seed 7 --services tts"
 	@$(PYTHON_RUN) abuse.fuzz $(ARGS)
+.PHONY: chaos abrupt-ends
+CHAOS_RUN = @scripts/chaos.sh $(if $(SPEECH),--speech $(SPEECH))
+chaos: ## hurt a stack of its own in every way, and write docs/reliability.md: ARGS="faults --only kill dns"
+	$(CHAOS_RUN) $(ARGS)
+abrupt-ends: ## 10,000 clients a service that end without a word, at a stack of its own
+	$(CHAOS_RUN) abrupt $(ARGS)
 
 .PHONY: key revoke
 key: ## make an API key and print it, once: make key NAME=phone-app

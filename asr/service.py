@@ -21,19 +21,23 @@ from chorus.wire import asr as wire
 from serving.connection import Connection, Session
 from serving.errors import BadConfig
 from serving.metrics import gauge_from, new_registry
+from serving.models import check_model
 from serving.state import Refusal
 
 LoadModels = Callable[[AsrSettings], tuple[VoiceModel, Engine]]
 
 
 def load_models(settings: AsrSettings) -> tuple[VoiceModel, Engine]:
-    """The real models, from the models folder. Blocks."""
+    """The real models, from the models folder. Blocks. Raises `DamagedModel`, and what the engines raise."""
     from asr.vad import SileroVad
     from asr.whisper import WhisperEngine
 
-    vad = SileroVad(settings.models_dir / "silero-vad")
+    vad_dir, whisper_dir = settings.models_dir / "silero-vad", settings.models_dir / settings.model
+    for folder in (vad_dir, whisper_dir):
+        check_model(folder)
+    vad = SileroVad(vad_dir)
     whisper = WhisperEngine(
-        settings.models_dir / settings.model,
+        whisper_dir,
         device=settings.device,
         compute_type=settings.resolved_compute_type,
         workers=settings.resolved_workers,

@@ -40,8 +40,13 @@ def write_result(output: Path, text: str, result: Mapping[str, object]) -> None:
     """A result as Markdown and, with the machine, as JSON; `output` is the files' name without suffix."""
     output.parent.mkdir(parents=True, exist_ok=True)
     output.with_suffix(".md").write_text(text, encoding="utf-8")
+    write_json(output.with_suffix(".json"), result)
+
+
+def write_json(path: Path, result: Mapping[str, object]) -> None:
+    """A result with the machine, as JSON."""
     told = json.dumps(_finite({"machine": describe(), **result}), indent=2, allow_nan=False)
-    output.with_suffix(".json").write_text(told + "\n", encoding="utf-8")
+    path.write_text(told + "\n", encoding="utf-8")
 
 
 def _finite(found: Any) -> Any:

