@@ -25,8 +25,8 @@ lint: ## style and types alone
 	@scripts/lint.sh
 
 .PHONY: down
-down: ## stop and remove the containers; models and images stay
-	@$(COMPOSE) --profile '*' down
+down: ## drain the replicas, stop and remove the containers; models and images stay
+	@$(COMPOSE) stop asr tts && $(COMPOSE) --profile '*' down
 
 .PHONY: status
 status: ## one table: replica, health, connections, memory, GPU
