@@ -23,7 +23,7 @@ Probabilities = npt.NDArray[np.float32]
 Deliver = Callable[[Probabilities | Exception], None]
 
 GATHER_LEAST_S = 0.004
-GATHER_MOST_S = 0.020
+GATHER_MOST_S = 0.010
 """Bounds of the time from one call of the model to the next, so that a call scores what has come of many streams: a hop
 costs a third in a call for sixteen of what it costs alone."""
 GATHER_CALLS = 15
