@@ -51,8 +51,8 @@ from loadtest.figures import percentile
 
 HERE = Path(__file__).resolve().parent
 KNOCK_S = 0.2
-TRIES = 20
-"""So often a listener asks for a reply that is `overloaded`, or whose connection ended before it was begun."""
+PATIENCE_S = 180.0
+"""For so long a listener asks for a reply that is `overloaded`, or whose connection ended before it was begun."""
 GOING_AWAY = f"close code {int(CloseCode.GOING_AWAY)}"
 
 RollOut = Callable[[str], Awaitable[None]]
@@ -72,6 +72,8 @@ class Noticed:
     cut_utterances: list[str] = field(default_factory=list)
     replies: int = 0
     cut_replies: list[str] = field(default_factory=list)
+    refused_replies: int = 0
+    """`overloaded`, and asked for again: no fault, but a machine that has little left while a replica starts."""
     utterances: int = 0
     lost_audio: list[str] = field(default_factory=list)
     """Of a speaker: lost, not accounted for, or in two finals."""
@@ -182,22 +184,27 @@ class Listener:
         self._stop = stop
         self._begun = False
         """Whether something of the present reply has been heard."""
+        self._refused = ""
+        """Why a reply was not to be had, the last time."""
 
     async def listen(self, replies: AsyncIterator[str]) -> None:
         """Hear one reply after the other."""
         waiting: str | None = None
-        tries = 0
+        asked = time.monotonic()
         while not self._stop.is_set():
             try:
                 async with connect_tts(self._url, strict=False) as stream:
                     self._noticed.connects += 1
                     while not self._stop.is_set():
-                        waiting = waiting or await anext(replies)
+                        if waiting is None:
+                            waiting, asked = await anext(replies), time.monotonic()
                         await stream.send(stream.protocol.synthesize(waiting))
                         self._begun = False
                         heard, wait = await self._hear(stream)
-                        tries = 0 if heard else tries + 1
-                        waiting = None if heard else waiting
+                        if heard:
+                            waiting = None
+                        else:
+                            self._be_patient(asked)
                         await self._pause(stream, wait)
                     self._noticed.broken += [f"{self._name}: {line}" for line in stream.protocol.violations]
             except ConnectionLost as error:
@@ -211,8 +218,13 @@ class Listener:
             except (ChorusError, OSError) as error:
                 self._noticed.failed_connects.append(f"{self._name}: {error}")
                 await asyncio.sleep(1)
-            if tries > TRIES:
-                raise SystemExit(f"{self._name}: {TRIES} times no reply was to be had")
+            if waiting is not None:
+                self._be_patient(asked)
+
+    def _be_patient(self, since: float) -> None:
+        """Raises `SystemExit` for a reply that was not to be had for too long."""
+        if time.monotonic() - since > PATIENCE_S:
+            raise SystemExit(f"{self._name}: no reply was to be had in {PATIENCE_S:.0f} s: {self._refused}")
 
     async def _hear(self, stream: TtsStream) -> tuple[bool, float]:
         """To the end of the reply: whether it was spoken, and seconds to wait before the next."""
@@ -232,6 +244,8 @@ class Listener:
             elif isinstance(event, Error):
                 if event.code != "overloaded":
                     self._noticed.broken.append(f"{self._name}: {event.code}: {event.message}")
+                self._refused = event.message
+                self._noticed.refused_replies += 1
                 return False, (event.retry_after_ms or 1000) / 1000
 
     async def _pause(self, stream: TtsStream, seconds: float) -> None:
@@ -335,6 +349,7 @@ def table(noticed: Noticed, words: asr_reconnect.Result | None) -> str:
         ("connections that ended otherwise", len(noticed.abnormal_closes)),
         ("utterances / cut", f"{noticed.utterances} / {len(noticed.cut_utterances)}"),
         ("replies / cut", f"{noticed.replies} / {len(noticed.cut_replies)}"),
+        ("replies `overloaded`, and asked for again", noticed.refused_replies),
         ("speakers' audio lost or heard twice, places", len(noticed.lost_audio)),
         ("promises of the protocol broken", len(noticed.broken)),
         (
