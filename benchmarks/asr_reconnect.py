@@ -30,13 +30,12 @@ import jiwer
 from whisper_normalizer.english import EnglishTextNormalizer  # type: ignore[import-untyped]
 
 from benchmarks import machine
-from benchmarks.speech import CLIPS, Errors, Speech, errors_of, speeches
+from benchmarks.speech import CLIPS, Errors, Speech, errors_of, said_live, speeches
 from chorus.aio import ReconnectingAsrStream, reconnecting_asr
 from chorus.commands.common import explain
 from chorus.connect import ASR_URL
 from chorus.errors import ChorusError
 from chorus.reconnect import Event, Interrupted, Resumed
-from chorus.sources import FRAME_S, from_bytes
 from chorus.tasks import send_and_receive
 from chorus.wire import asr as wire
 from loadtest.clips import SAMPLE_RATE, read_manifest
@@ -146,10 +145,8 @@ async def hear(speech: Speech, url: str, cuts: list[float]) -> Heard:
     async with reconnecting_asr(url, strict=False, sample_rate=SAMPLE_RATE) as stream:
 
         async def say() -> None:
-            started, sent, due_cuts = time.monotonic(), 0.0, list(cuts)
-            for frame in from_bytes(speech.samples.tobytes()).frames:
-                sent += FRAME_S
-                await asyncio.sleep(max(0.0, started + sent - time.monotonic()))
+            due_cuts = list(cuts)
+            async for sent, frame in said_live(speech):
                 await stream.send(stream.protocol.audio(frame))
                 if due_cuts and due_cuts[0] <= sent and cut(stream):  # one that falls into an outage waits for its end
                     due_cuts.pop(0)

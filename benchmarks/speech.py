@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
+import time
 from bisect import bisect_right
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import jiwer
 import numpy as np
 
+from chorus.sources import FRAME_S, from_bytes
 from chorus.wire.asr import Final
 from loadtest.clips import (
     BETWEEN_S,
@@ -95,6 +98,15 @@ def speeches(clips: list[Clip], speakers: int, utterances: int, *, pause_s: floa
             position += len(samples) + len(pause)
         result.append(Speech(spoken, np.concatenate(parts)))
     return result
+
+
+async def said_live(speech: Speech) -> AsyncIterator[tuple[float, bytes]]:
+    """Its frames at the speed of speech, each with the seconds of the stream that it completes."""
+    started, sent = time.monotonic(), 0.0
+    for frame in from_bytes(speech.samples.tobytes()).frames:
+        sent += FRAME_S
+        await asyncio.sleep(max(0.0, started + sent - time.monotonic()))
+        yield sent, frame
 
 
 def finals_of(spoken: list[Spoken], finals: Iterable[Final]) -> list[list[Final]]:

@@ -17,11 +17,10 @@ from dataclasses import dataclass, field
 from benchmarks import asr_reconnect
 from benchmarks.asr_reconnect import Heard
 from benchmarks.listening import texts
-from benchmarks.speech import Speech
+from benchmarks.speech import Speech, said_live
 from chorus.aio import TtsStream, connect_asr, connect_tts, reconnecting_asr
 from chorus.errors import ChorusError, ConnectionLost, ContractViolation, Refused
 from chorus.reconnect import Event, Interrupted, Resumed
-from chorus.sources import FRAME_S, from_bytes
 from chorus.tasks import send_and_receive
 from chorus.wire import tts as wire
 from chorus.wire.common import Error
@@ -80,10 +79,7 @@ async def speak(speech: Speech, url: str, name: str, noticed: Noticed) -> None:
         ):
 
             async def say() -> None:
-                started, sent = time.monotonic(), 0.0
-                for frame in from_bytes(speech.samples.tobytes()).frames:
-                    sent += FRAME_S
-                    await asyncio.sleep(max(0.0, started + sent - time.monotonic()))
+                async for _, frame in said_live(speech):
                     await stream.send(stream.protocol.audio(frame))
                 await stream.send(stream.protocol.close())
 

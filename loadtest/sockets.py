@@ -18,7 +18,7 @@ from websockets.frames import Frame, Opcode
 from websockets.http11 import Response
 from websockets.uri import parse_uri
 
-from chorus.connect import MAX_FRAME_BYTES, handshake_error, request_headers
+from chorus.connect import MAX_FRAME_BYTES, handshake_error, request_headers, tls_context
 from chorus.errors import ConnectionLost
 
 OnFrame = Callable[[float, str | bytes], None]
@@ -45,10 +45,10 @@ async def connect(
     """Open a connection; `on_end` is called once for one that was opened. `bytes_per_s` bounds how fast it is read.
 
     The API key is the environment's (`CHORUS_API_KEY`), as that of any client. Raises `Refused`, `ConnectionLost`,
-    `OSError` (as is `TimeoutError`), `ValueError` for a key that can't be one.
+    `OSError` (as is `TimeoutError`), `ValueError` for a key or a file of certificates that can't be one.
     """
     uri = parse_uri(url)
-    context = trusted() if uri.secure else None
+    context = trusted(f"{'wss' if uri.secure else 'ws'}://{uri.host}:{uri.port}")
     protocol = ClientProtocol(uri, max_size=MAX_FRAME_BYTES)
     socket = Socket(protocol, on_frame, on_end, request_headers(None, None), bytes_per_s)
     try:
@@ -65,9 +65,9 @@ async def connect(
 
 
 @cache
-def trusted() -> ssl.SSLContext:
-    """The usual certificates, or those of `SSL_CERT_FILE`; read once, as that takes as long as many frames."""
-    return ssl.create_default_context()
+def trusted(origin: str) -> ssl.SSLContext | None:
+    """What any client trusts there; read once for each origin, as that takes as long as many frames."""
+    return tls_context(origin)
 
 
 class Socket(asyncio.Protocol):

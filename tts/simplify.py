@@ -8,8 +8,6 @@ from typing import Any
 
 WIDEN = "chorus_widen"
 """Initializer: where in the padding of a table (1, places, depth) that of scores (1, heads, length, places) is."""
-
-
 HEIGHT = "chorus_height"
 """Initializer: the axis that a line of samples is given to be a picture of height one."""
 
