@@ -109,7 +109,9 @@ async def docker(*arguments: str, check: bool = True) -> str:
 async def up(stack: Stack, **settings: str) -> None:
     """Bring the stack to these replicas and settings, all healthy."""
     given = [f"{name}={value}" for name, value in settings.items()]
-    given += [f"{service.upper()}_MAX_CONNECTIONS={stack.max_connections}" for service in SERVICES]
+    threads = max(1, (os.cpu_count() or 1) // stack.replicas)
+    for service in SERVICES:
+        given += [f"{service.upper()}_MAX_CONNECTIONS={stack.max_connections}", f"{service.upper()}_THREADS={threads}"]
     scales = [part for service in SERVICES for part in ("--scale", f"{service}={stack.replicas}")]
     await shell(
         "env", *given, "docker", "compose", "up", "-d", "--no-build", "--wait", "--wait-timeout", "180", *scales

@@ -12,8 +12,8 @@ from chorus.aio import connect_asr, connect_tts
 from chorus.errors import ChorusError
 from loadtest.clips import SAMPLE_RATE, read, read_manifest
 
-ENDED_WITHIN_S = 60.0
-"""Twice `…_STUCK_S`, which chaos/compose.yaml sets to 5 s, and Docker's wait before a restart."""
+ENDED_WITHIN_S = 90.0
+"""Twice `…_STUCK_S`, which chaos/compose.yaml sets to 10 s, and Docker's wait before a restart."""
 
 
 async def _hang(_stack: Stack) -> None:
@@ -58,7 +58,7 @@ async def _let_go(_stack: Stack) -> None:
 FAULTS = [
     Fault(
         name="hang",
-        what="a call of the engine does not return, in one replica of each service (`…_STUCK_S=5`)",
+        what="a call of the engine does not return, in one replica of each service (`…_STUCK_S=10`)",
         inject=_hang,
         during_s=2,
         heal=_let_go,
