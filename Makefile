@@ -17,7 +17,7 @@ test: ## style, types, unit, service and stack tests
 	@scripts/test.sh
 
 .PHONY: test-monitoring-away
-test-monitoring-away: venv ## streams while the monitoring is stopped, in a project of its own: MINUTES=10
+test-monitoring-away: venv images ## streams while the monitoring is stopped, in a project of its own: MINUTES=10
 	@MONITORING_AWAY_MINUTES=$(or $(MINUTES),10) .venv/bin/python -m pytest tests/monitoring -k without_monitoring
 
 .PHONY: lint
@@ -71,7 +71,7 @@ swarm-deploy: ## deploy the stack on the swarm that this engine manages, or upda
 	@scripts/swarm.sh deploy
 swarm-remove: ## drain and remove it; models stay
 	@scripts/swarm.sh remove
-test-swarm: venv ## the stack on a swarm of one node, made for the test
+test-swarm: venv images ## the stack on a swarm of one node, made for the test
 	@MODELS_DIR=$(CURDIR)/.models .venv/bin/python -m pytest tests/swarm
 
 .PHONY: models
@@ -121,6 +121,8 @@ audit: ## known vulnerabilities, how images and containers are confined, and bil
 
 .PHONY: images images-gpu
 images: ## build the images for this machine
+	@scripts/engine.sh
+	@scripts/configure.sh
 	@scripts/images.sh
 images-gpu: ## build the GPU images, on any machine
 	@COMPOSE_FILE=compose.yaml scripts/images.sh asr tts
