@@ -11,5 +11,11 @@ command -v systemd-analyze >/dev/null || {
 }
 scripts/lint.sh
 scripts/up.sh
-say "pytest"
-MODELS_DIR=$PWD/.models exec .venv/bin/python -m pytest "$@"
+export MODELS_DIR=$PWD/.models
+(($#)) && { say "pytest $*"; exec .venv/bin/python -m pytest "$@"; }
+status=0
+say "pytest: unit tests, on every core"
+.venv/bin/python -m pytest --numprocesses logical tests/unit || status=$?
+say "pytest: the models and the stack, one test after another"
+.venv/bin/python -m pytest tests/gpu tests/monitoring tests/service tests/stack || status=$?
+exit $status

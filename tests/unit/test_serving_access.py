@@ -138,7 +138,11 @@ def test_a_file_of_keys_has_names_and_hashes(tmp_path: Path) -> None:
         ("#" * (MAX_FILE_BYTES + 1), "bytes"),
         ("phone:\udcff", "line 1"),
     ],
-)
+    ids=[
+        "empty", "comment", "key", "key-without-name", "name-with-space", "short-hash", "long-name", "name-twice",
+        "key-twice", "empty-key", "too-many", "too-large", "not-utf-8",
+    ],
+)  # fmt: skip
 def test_a_broken_file_is_told_without_its_content(tmp_path: Path, content: str, said: str) -> None:
     """A key that somebody pasted there by mistake stays out of the message."""
     file = tmp_path / "api_keys"
