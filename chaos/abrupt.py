@@ -22,7 +22,9 @@ KINDS = ("reset", "vanish", "freeze")
 SILENT_SHARE = 0.4
 """Of all ends; half of them of each silent kind. A server learns of a reset at once, of these by pings: 20 s a wave."""
 PAUSE_S = 0.1
-"""Between two waves: nginx learns a moment later than the replica that a stream has ended."""
+"""Between two waves. nginx learns a moment later than the replica that a stream has ended."""
+REOPENED_WITHIN_S = 30.0
+"""From the end of a wave until all slots are taken again."""
 EACH_TENTH = 10
 """One in so many listeners has asked for a reply, so that engines do not do nothing else."""
 MORE_MEMORY = 1.05
@@ -47,6 +49,8 @@ class Ends:
     """By kind of end."""
     idle_s: dict[str, float] = field(default_factory=lambda: {"reset": 0.0, "silent": 0.0})
     """The longest time from the end of a wave until the replica counted none of it."""
+    reopened_s: float = 0.0
+    """The longest time from the end of a wave until the next one had taken as many slots."""
     refused: list[str] = field(default_factory=list)
     first: Process | None = None
     """The replica's process after the first tenth."""
@@ -81,11 +85,23 @@ END: dict[str, Callable[[Wave], Awaitable[None]]] = {
 }
 
 
-async def one_wave(ends: Ends, url: str, replica: Replica, counts: dict[str, int]) -> float:
-    """Open, use and end so many of each kind; seconds until the replica knew of it. Raises `ChaosError`."""
+@dataclass(frozen=True)
+class WaveEnd:
+    """When a wave was ended, by the monotonic clock, and after how long the replica knew of all of it, seconds."""
+
+    at: float
+    idle_s: float
+
+
+async def one_wave(ends: Ends, url: str, replica: Replica, counts: dict[str, int], before: WaveEnd | None) -> WaveEnd:
+    """Open, use and end so many of each kind, after the end of another wave. Raises `ChaosError`."""
+    patience_s = before.at + REOPENED_WITHIN_S - time.monotonic() if before else 0.0
     waves = {
-        kind: await open_wave(ends.service, url, count, blockable=kind == "vanish") for kind, count in counts.items()
+        kind: await open_wave(ends.service, url, count, blockable=kind == "vanish", patience_s=patience_s)
+        for kind, count in counts.items()
     }
+    if before:
+        ends.reopened_s = max(ends.reopened_s, round(time.monotonic() - before.at, 2))
     try:
         for kind, wave in waves.items():
             ends.opened[kind] += len(wave.guests)
@@ -98,7 +114,7 @@ async def one_wave(ends: Ends, url: str, replica: Replica, counts: dict[str, int
                 told = ", ".join(f"{count} × {kind}" for kind, count in counts.items())
                 raise ChaosError(f"{found} streams are counted {IDLE_WITHIN_S:.0f} s after the end of {told}")
             await asyncio.sleep(0.05)
-        return round(time.monotonic() - began, 2)
+        return WaveEnd(began, round(time.monotonic() - began, 2))
     finally:
         for wave in waves.values():
             await wave.put_away()
@@ -119,19 +135,22 @@ async def _use(wave: Wave, service: str) -> list[str]:
     return found
 
 
-async def some(ends: Ends, url: str, replica: Replica, count: int, slots: int) -> None:
-    """So many ends of all kinds, in waves of at most as many as there are slots. Raises `ChaosError`."""
+async def some(
+    ends: Ends, url: str, replica: Replica, count: int, slots: int, before: WaveEnd | None = None
+) -> WaveEnd | None:
+    """So many ends of all kinds, in waves of at most as many as there are slots; the last. Raises `ChaosError`."""
     silent = round(count * SILENT_SHARE)
     silent = silent if silent >= LEAST_SILENT else 0
     for kind, left in (("reset", count - silent), ("silent", silent)):
         while left:
             size = min(left, slots)
             counts = {"reset": size} if kind == "reset" else {"vanish": size // 2, "freeze": size - size // 2}
-            spent = await one_wave(ends, url, replica, counts)
-            ends.idle_s[kind] = max(ends.idle_s[kind], spent)
+            before = await one_wave(ends, url, replica, counts, before)
+            ends.idle_s[kind] = max(ends.idle_s[kind], before.idle_s)
             left -= size
             await asyncio.sleep(PAUSE_S)
             progress(f"    {ends.service} {ends.through}: {sum(ends.opened.values())} of {ends.asked} ends")
+    return before
 
 
 async def measure(replica: Replica, through: str, count: int, slots: int) -> Ends:
@@ -146,9 +165,9 @@ async def measure(replica: Replica, through: str, count: int, slots: int) -> End
 
     first = count // 10
     try:
-        await some(ends, url, replica, first, slots)
+        last = await some(ends, url, replica, first, slots)
         ends.first = await settled()
-        await some(ends, url, replica, count - first, slots)
+        await some(ends, url, replica, count - first, slots, last)
         ends.last = await settled()
     except ChaosError as error:
         ends.complaints.append(str(error))

@@ -6,6 +6,7 @@ import asyncio
 import itertools
 import socket
 import struct
+import time
 from dataclasses import dataclass, field
 
 from websockets.client import ClientProtocol
@@ -14,7 +15,7 @@ from websockets.uri import parse_uri
 
 from chaos.stack import shell
 from chorus.connect import handshake_error, stream_url
-from chorus.errors import ChorusError, ConnectionLost
+from chorus.errors import ChorusError, ConnectionLost, Refused
 from chorus.wire import asr as asr_wire
 from chorus.wire import tts as tts_wire
 from loadtest.sockets import prepare
@@ -23,6 +24,7 @@ PATH = {"asr": asr_wire.PATH, "tts": tts_wire.PATH}
 PORTS = itertools.cycle(range(10_000, 30_000))
 """Below those that the system gives out by itself, so that a rule for a range of them hits nobody else."""
 OPEN_WITHIN_S = 60.0
+AGAIN_S = 0.5
 AUDIO = prepare(bytes(3200))
 """A tenth of a second of silence."""
 READ_BYTES = 64 * 1024
@@ -110,13 +112,26 @@ class Wave:
         await shell(*f"iptables --wait {do} INPUT -p tcp --dport {first}:{last} -j DROP".split())
 
 
-async def open_wave(service: str, url: str, count: int, *, blockable: bool = True) -> Wave:
-    """So many streams at once; those that were refused are told in it."""
+async def enter_within(patience_s: float, service: str, url: str, *, port: int = 0) -> Guest:
+    """Open a stream, and ask again for so long while it is refused by 503. Raises `ChorusError`, `OSError`."""
+    until = time.monotonic() + patience_s
+    while True:
+        try:
+            return await enter(service, url, port=port)
+        except Refused as refused:
+            if refused.status != 503 or time.monotonic() > until:
+                raise
+        await asyncio.sleep(AGAIN_S)
+
+
+async def open_wave(service: str, url: str, count: int, *, blockable: bool = True, patience_s: float = 0.0) -> Wave:
+    """So many streams at once; those that were refused, for so long, are told in it."""
     ports = list(itertools.islice(PORTS, count)) if blockable else []
     if ports and ports[-1] < ports[0]:  # a range does not go around
         ports = list(itertools.islice(PORTS, count))
     found = await asyncio.gather(
-        *(enter(service, url, port=ports[number] if ports else 0) for number in range(count)), return_exceptions=True
+        *(enter_within(patience_s, service, url, port=ports[number] if ports else 0) for number in range(count)),
+        return_exceptions=True,
     )
     wave = Wave([], (ports[0], ports[-1]) if ports else None)
     for each in found:

@@ -68,13 +68,13 @@ def _faults(rows: list[Row]) -> tuple[str, str]:
 def _ends(ends: list[Ends]) -> tuple[str, str]:
     heads = [
         "service", "through", "RST", "gone without FIN", "frozen", "no stream counted after, worst: RST / others",
-        "memory after a tenth → all, MiB", "descriptors", "holds",
+        "all slots taken again after, worst", "memory after a tenth → all, MiB", "descriptors", "holds",
     ]  # fmt: skip
     cells: list[list[object]] = [
         [
             each.service.upper(), each.through, *each.opened.values(),
             " / ".join(f"{spent:.1f}" for spent in each.idle_s.values()) + " s",
-            _change(each, "rss_mb"), _change(each, "descriptors"), _verdict(each.sound),
+            f"{each.reopened_s:.1f} s", _change(each, "rss_mb"), _change(each, "descriptors"), _verdict(each.sound),
         ]
         for each in ends
     ]  # fmt: skip
