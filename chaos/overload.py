@@ -38,8 +38,8 @@ ARRIVE_S = 5.0
 """All arrive within so long."""
 AWAY_S = 1.0
 """Between two streams of one person, on average."""
-ALONE = 8
-"""Replies of one listener, before and after."""
+ALONE = {"asr": 2, "tts": 8}
+"""Streams of somebody alone, before and after: each begins in silence, as what follows audio that still plays waits."""
 REFUSED_WITHIN_S = 0.1
 """99th percentile, from the start of the connect to the answer."""
 TIMES_CAPACITY = 2.0
@@ -178,11 +178,12 @@ async def come_and_go(people: list[Person], load: Load, seconds: float) -> None:
             tasks.create_task(one(person))
 
 
-async def alone(person: Person) -> float:
+async def alone(person: Person, streams: int) -> float:
     """The usual latency of somebody who has the stack to himself, seconds: the median."""
     load = Load()
     try:
-        await person(load)
+        for _ in range(streams):
+            await person(load)
     except Refused:
         return float("inf")
     return percentile(load.latencies, 0.5) or float("inf")
@@ -209,10 +210,10 @@ async def measure(stack: Stack, service: str, clips: list[Clip], minutes: float,
     else:
         said = texts()
         people = [listener(said, REPLIES_A_STREAM, REPLY_EVERY_S) for _ in range(2 * slots)]
-        one = listener(itertools.cycle(["The sun is shining on the river this morning."]), ALONE, 0.0)
+        one = listener(itertools.repeat("The sun is shining on the river this morning."), 1, 0.0)
     born = await births(stack)
-    await alone(one)
-    result.alone_before_s = await alone(one)
+    await alone(one, ALONE[service])
+    result.alone_before_s = await alone(one, ALONE[service])
     progress(f"  {service}: {slots} people at {slots} slots for {capacity_minutes:g} min")
     await come_and_go(people[:slots], result.capacity, capacity_minutes * 60)
     await until_idle(stack)
@@ -220,7 +221,7 @@ async def measure(stack: Stack, service: str, clips: list[Clip], minutes: float,
     await come_and_go(people, result.overload, minutes * 60)
     calm_s = await calm(stack.of(service)[0])
     if calm_s is not None:
-        result.calm_s, result.alone_after_s = round(calm_s, 2), await alone(one)
+        result.calm_s, result.alone_after_s = round(calm_s, 2), await alone(one, ALONE[service])
     result.restarted = [name for name, pid in (await births(stack)).items() if pid != born[name]]
     return result
 
