@@ -15,7 +15,7 @@ export MODELS_DIR=$PWD/.models
 (($#)) && { say "pytest $*"; exec .venv/bin/python -m pytest "$@"; }
 status=0
 say "pytest: unit tests, on every core"
-.venv/bin/python -m pytest --numprocesses logical tests/unit || status=$?
+.venv/bin/python -m pytest --numprocesses logical -m unit || status=$?
 say "pytest: the models and the stack, one test after another"
-.venv/bin/python -m pytest tests/gpu tests/monitoring tests/service tests/stack || status=$?
+.venv/bin/python -m pytest -m "not unit" || status=$?
 exit $status
