@@ -11,11 +11,22 @@ import ctypes
 from collections.abc import Callable
 
 EVERY_S = 5.0
+M_MMAP_THRESHOLD = -3  # malloc.h
 
 
 def trimmer() -> Callable[[int], int] | None:
     """glibc's `malloc_trim`; None with another C library."""
     return getattr(ctypes.CDLL(None), "malloc_trim", None)
+
+
+def take_from_the_system(least_bytes: int) -> None:
+    """Let blocks of that size and more be mapped one by one, so that each goes back when it is freed.
+
+    By itself glibc takes them from its heaps once it has seen a few of them freed, and of a thread's heap `malloc_trim`
+    leaves what is at the end (`mallopt(3)`, `M_MMAP_THRESHOLD`). Does nothing with another C library.
+    """
+    if (set_option := getattr(ctypes.CDLL(None), "mallopt", None)) is not None:
+        set_option(M_MMAP_THRESHOLD, least_bytes)
 
 
 async def keep_trimmed() -> None:

@@ -15,6 +15,7 @@ from serving.connection import Connection, Session
 from serving.metrics import gauge_from, new_registry
 from serving.models import check_model
 from serving.state import Refusal
+from tts.arena import shrink
 from tts.encoders import check_rate
 from tts.engine import Engine, Speaker
 from tts.installed import Installed, VoiceCard, scan
@@ -31,6 +32,8 @@ MOST_HASTY_THREADS = 4
 """Of a call for the only listener; the operators are too small for more."""
 LOOK_EVERY_S = 2.0
 """Between two looks for voices that were installed meanwhile."""
+SHRINK_EVERY_S = 5.0
+"""As often as freed memory goes back that is not the arena's: `serving/memory.py`."""
 
 
 def load_voice(card: VoiceCard, settings: TtsSettings) -> Speaker:
@@ -61,7 +64,7 @@ class TtsService:
             metrics=VoiceMetrics(self.registry),
         )
         self._voices: Voices | None = None
-        self._looking: asyncio.Task[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
         self._engine: Engine | None = None
         gauge_from("tts_voices_loaded", "Voices in memory", lambda: len(self._pool.voice_ids()), self.registry)
         gauge_from(
@@ -84,7 +87,10 @@ class TtsService:
         voices = Voices(installed, self._pool, default)
         await voices.load(others)
         self._voices = voices
-        self._looking = asyncio.create_task(self._look_for_voices(voices), name="look for voices")
+        self._tasks = [
+            asyncio.create_task(self._look_for_voices(voices), name="look for voices"),
+            asyncio.create_task(_keep_shrinking(), name="shrink arena"),
+        ]
         self._engine = Engine(
             ahead_s=self.settings.ahead_s,
             post=asyncio.get_running_loop().call_soon_threadsafe,
@@ -96,8 +102,8 @@ class TtsService:
 
     async def stop(self) -> None:
         """Stop the engine after the calls that it makes."""
-        if self._looking is not None:
-            self._looking.cancel()
+        for task in self._tasks:
+            task.cancel()
         self._pool.stop()
         if self._engine is not None:
             await asyncio.to_thread(self._engine.stop)
@@ -157,3 +163,10 @@ class TtsService:
                 voices.update(await asyncio.to_thread(scan, self.settings.models_dir, voices.installed))
             except OSError:
                 log.exception("the models folder can't be read")
+
+
+async def _keep_shrinking() -> None:
+    """Give back what a crowd needed once it has gone, on a thread of its own, until cancelled."""
+    while True:
+        await asyncio.sleep(SHRINK_EVERY_S)
+        await asyncio.to_thread(shrink)

@@ -8,7 +8,7 @@ import tempfile
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache, lru_cache, partial
+from functools import lru_cache, partial
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from piper import PiperVoice
 from piper.config import PiperConfig
 
 from serving.audio import Samples
+from tts.arena import use_shared_arena
 from tts.chunks import BACK_OVERLAP_FRAMES, Chunk, chunk, plan, whole
 from tts.graph import BACK, FRONT, MIDDLE, WHOLE, Cut, split_voice
 from tts.loudness import amplify, gain_to
@@ -296,26 +297,15 @@ def _session(path: Path, device: str, threads: int) -> onnxruntime.InferenceSess
     # spinning, and any after a call, takes the cores from everybody else.
     options.add_session_config_entry("session.intra_op.spin_duration_us", "10")
     options.add_session_config_entry("session.force_spinning_stop", "1")
-    # The arena saves a fifth of the CPU time; runs of phonemes and chunks are bounded, and so is what it keeps.
+    # The arena saves a fifth of the CPU time.
     # Memory patterns are for inputs of one shape.
     options.enable_mem_pattern = False
-    # One arena for all voices: what one needs while it speaks, 80 MB and more, is there for the next one too.
-    _share_arena()
-    options.add_session_config_entry("session.use_env_allocators", "1")
+    use_shared_arena(options)
     providers: list[Any] = ["CPUExecutionProvider"]
     if device == "cuda":
         # The default search tries every algorithm anew for each length of sentence.
         providers.insert(0, ("CUDAExecutionProvider", {"cudnn_conv_algo_search": "HEURISTIC"}))
     return onnxruntime.InferenceSession(str(path), options, providers=providers)
-
-
-@cache
-def _share_arena() -> None:
-    """Make the arena that the sessions of this process share."""
-    place = onnxruntime.OrtMemoryInfo(
-        "Cpu", onnxruntime.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, onnxruntime.OrtMemType.DEFAULT
-    )
-    onnxruntime.create_and_register_allocator(place, None)
 
 
 def _seen(utterance: Utterance, start: int, end: int) -> dict[str, npt.NDArray[Any]]:

@@ -9,7 +9,7 @@ import socket
 import sys
 from asyncio.subprocess import Process
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -18,14 +18,17 @@ from chorus.aio import connect_tts
 from chorus.speech import speak
 from chorus.tts import Audio
 from chorus.wire import tts as wire
-from tests.conftest import ROOT
+from serving.memory import EVERY_S
+from tests.conftest import ROOT, eventually
 from tests.service.synthetic_voices import REAL, make_voice
+from tts.service import SHRINK_EVERY_S
 
 pytestmark = pytest.mark.model
 
 MOST_MB = 300  # with one voice; 255 to 285 were seen
 MOST_WITH_TWO_MB = 350
 A_VOICE_MB = 90
+KEPT_MB = 30  # 9 to 16 were seen: more code and more of Python's heap are in use after the first listeners
 TEXTS = [
     "Yes, of course.",
     "The weather tomorrow will be sunny with a light breeze from the west after noon today.",
@@ -110,6 +113,23 @@ async def test_memory_is_bounded_and_sigterm_ends_it(models_dir: Path) -> None:
         assert memory_mb(process.pid) < MOST_MB
         process.send_signal(signal.SIGTERM)
         assert await asyncio.wait_for(process.wait(), 30) == 0
+
+
+async def test_what_a_crowd_needed_goes_back(models_dir: Path) -> None:
+    """A crowd leaves a replica with what it holds at rest; the arena alone would keep 70 MB and more."""
+    async with replica(models_dir) as (process, url):
+        await asyncio.sleep(SHRINK_EVERY_S + EVERY_S + 1)
+        at_rest = memory_mb(process.pid)
+        async with AsyncExitStack() as crowd:
+            streams = [await crowd.enter_async_context(connect_tts(url)) for _ in range(30)]
+            for stream in streams:
+                await stream.send(stream.protocol.synthesize(f"{TEXTS[2]} {TEXTS[1]} " * 20))
+            for stream in streams[:10]:
+                while not isinstance(await stream.receive(), Audio):
+                    pass
+            in_need = memory_mb(process.pid)
+        assert in_need > at_rest + KEPT_MB
+        await eventually(lambda: memory_mb(process.pid) < at_rest + KEPT_MB, within_s=60)
 
 
 async def test_voices_that_come_and_go_leave_no_memory_behind(models_dir: Path, tmp_path: Path) -> None:

@@ -35,3 +35,9 @@ async def test_another_c_library_has_nothing_to_give_back(monkeypatch: pytest.Mo
     """musl has no malloc_trim: then it is left alone."""
     monkeypatch.setattr(memory, "trimmer", lambda: None)
     await asyncio.wait_for(memory.keep_trimmed(), timeout=5)
+
+
+def test_another_c_library_takes_blocks_as_it_likes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """musl has no mallopt either."""
+    monkeypatch.setattr(memory.ctypes, "CDLL", lambda _name: object())
+    memory.take_from_the_system(2**20)
