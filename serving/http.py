@@ -59,6 +59,11 @@ class HttpProtocol(HttpToolsProtocol):
             self._too_large = True
             self.send_400_response("")
 
+    def handle_websocket_upgrade(self) -> None:
+        """As uvicorn does; it and its parser, which hold each other, are done."""
+        super().handle_websocket_upgrade()
+        self.parser = None  # type: ignore[assignment] # as in uvicorn where a connection is lost
+
     def on_message_begin(self) -> None:
         """A request begins."""
         super().on_message_begin()

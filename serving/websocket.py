@@ -7,6 +7,9 @@ leave without being noticed, so the kernel can be asked.
 Handshakes that can't be are refused in the protocol's words, also those that uvicorn would leave without an answer. A
 message takes the memory of its bytes in however many fragments it comes, and pongs wait for a peer that does not read
 them one at a time.
+
+What is left of a connection holds nothing that holds it: it would wait for the garbage collection that comes once
+thousands have ended.
 """
 
 from __future__ import annotations
@@ -86,6 +89,13 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
             extensions[ABORT] = self._abort
             extensions[PEER_LEFT] = self._peer_left
 
+    async def run_asgi(self) -> None:
+        """As uvicorn does; what the scope has of this object, which has the scope, is taken out."""
+        try:
+            await super().run_asgi()
+        finally:
+            cast("dict[str, Any]", self.scope)["extensions"].clear()
+
     async def send(self, message: Any) -> None:
         """Send as uvicorn does; a denial is an answer too, where uvicorn would log a handshake left open."""
         await super().send(message)
@@ -100,6 +110,11 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         """As uvicorn does; nothing has been received yet."""
         super().connection_made(transport)
         self._received_at = 0.0
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """As uvicorn does; the library's parser, a generator that holds what holds it, is done."""
+        super().connection_lost(exc)
+        self.conn.parser.close()
 
     def data_received(self, data: bytes) -> None:
         """As uvicorn does, and remember when: it is a sign of life."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import socket
 import struct
@@ -15,9 +16,11 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.datastructures import Headers
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
+from serving.connection import Connection
+from serving.http import HttpProtocol
 from serving.run import EXIT_STUCK, Replica
 from serving.state import Refusal
-from serving.websocket import WebSocketProtocol
+from serving.websocket import Handshake, WebSocketProtocol
 from tests.conftest import eventually, running
 from tests.unit.fakes import EchoService
 
@@ -245,6 +248,29 @@ async def test_a_client_that_vanishes_frees_its_slot(how: str, paused: bool) -> 
         await eventually(lambda: replica.state.active_connections == 0)
         assert len(service.ended) == 1
         await eventually(lambda: len(asyncio.all_tasks()) <= tasks)
+
+
+@pytest.mark.parametrize("abruptly", [False, True])
+async def test_a_connection_that_ended_waits_for_no_garbage_collection(*, abruptly: bool) -> None:
+    """It comes once thousands have ended, and what they held then lies scattered over the memory."""
+    kinds = (WebSocketProtocol, HttpProtocol, Handshake, Connection)
+
+    def held() -> list[object]:
+        return [each for each in gc.get_objects() if isinstance(each, kinds)]
+
+    async with running(EchoService()) as replica:
+        gc.collect()
+        gc.disable()
+        try:
+            stream = await open_stream(replica)
+            assert {type(each) for each in held()} >= {WebSocketProtocol, Handshake, Connection}
+            if abruptly:
+                stream.transport.abort()
+            else:
+                await stream.close()
+            await eventually(lambda: not held())
+        finally:
+            gc.enable()
 
 
 async def test_sigterm_drains_and_closes_with_1012() -> None:
