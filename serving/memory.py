@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import ctypes
 from collections.abc import Callable
+from functools import partial
 
 EVERY_S = 5.0
 M_MMAP_THRESHOLD = -3  # malloc.h
@@ -30,8 +31,13 @@ def take_from_the_system(least_bytes: int) -> None:
 
 
 async def keep_trimmed() -> None:
-    """Give memory back now and then, on a thread of its own, until cancelled."""
-    trim = trimmer()
-    while trim is not None:
+    """Give memory back now and then, until cancelled."""
+    if (trim := trimmer()) is not None:
+        await keep_giving_back(partial(trim, 0))
+
+
+async def keep_giving_back(give_back: Callable[[], object]) -> None:
+    """Call it now and then, on a thread of its own, until cancelled."""
+    while True:
         await asyncio.sleep(EVERY_S)
-        await asyncio.to_thread(trim, 0)
+        await asyncio.to_thread(give_back)

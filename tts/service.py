@@ -12,6 +12,7 @@ import msgspec
 
 from chorus.wire import tts as wire
 from serving.connection import Connection, Session
+from serving.memory import keep_giving_back
 from serving.metrics import gauge_from, new_registry
 from serving.models import check_model
 from serving.state import Refusal
@@ -32,8 +33,6 @@ MOST_HASTY_THREADS = 4
 """Of a call for the only listener; the operators are too small for more."""
 LOOK_EVERY_S = 2.0
 """Between two looks for voices that were installed meanwhile."""
-SHRINK_EVERY_S = 5.0
-"""As often as freed memory goes back that is not the arena's: `serving/memory.py`."""
 
 
 def load_voice(card: VoiceCard, settings: TtsSettings) -> Speaker:
@@ -89,7 +88,7 @@ class TtsService:
         self._voices = voices
         self._tasks = [
             asyncio.create_task(self._look_for_voices(voices), name="look for voices"),
-            asyncio.create_task(_keep_shrinking(), name="shrink arena"),
+            asyncio.create_task(keep_giving_back(shrink), name="shrink arena"),
         ]
         self._engine = Engine(
             ahead_s=self.settings.ahead_s,
@@ -163,10 +162,3 @@ class TtsService:
                 voices.update(await asyncio.to_thread(scan, self.settings.models_dir, voices.installed))
             except OSError:
                 log.exception("the models folder can't be read")
-
-
-async def _keep_shrinking() -> None:
-    """Give back what a crowd needed once it has gone, on a thread of its own, until cancelled."""
-    while True:
-        await asyncio.sleep(SHRINK_EVERY_S)
-        await asyncio.to_thread(shrink)

@@ -21,7 +21,6 @@ from chorus.wire import tts as wire
 from serving.memory import EVERY_S
 from tests.conftest import ROOT, eventually
 from tests.service.synthetic_voices import REAL, make_voice
-from tts.service import SHRINK_EVERY_S
 
 pytestmark = pytest.mark.model
 
@@ -118,7 +117,7 @@ async def test_memory_is_bounded_and_sigterm_ends_it(models_dir: Path) -> None:
 async def test_what_a_crowd_needed_goes_back(models_dir: Path) -> None:
     """A crowd leaves a replica with what it holds at rest; the arena alone would keep 70 MB and more."""
     async with replica(models_dir) as (process, url):
-        await asyncio.sleep(SHRINK_EVERY_S + EVERY_S + 1)
+        await asyncio.sleep(2 * EVERY_S + 1)
         at_rest = memory_mb(process.pid)
         async with AsyncExitStack() as crowd:
             streams = [await crowd.enter_async_context(connect_tts(url)) for _ in range(30)]
