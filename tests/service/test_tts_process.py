@@ -27,7 +27,7 @@ pytestmark = pytest.mark.model
 MOST_MB = 300  # with one voice; 255 to 285 were seen
 MOST_WITH_TWO_MB = 350
 A_VOICE_MB = 90
-KEPT_MB = 30  # 9 to 16 were seen: more code and more of Python's heap are in use after the first listeners
+KEPT_MB = 30  # 8 to 16 were seen: more code and more of Python's heap are in use after the first listeners
 TEXTS = [
     "Yes, of course.",
     "The weather tomorrow will be sunny with a light breeze from the west after noon today.",
