@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from chaos.abrupt import REOPENED_WITHIN_S
+from serving.listener import PING_S
 from tests.certificates import Authority, as_root
 from tests.stack.conftest import docker
 
@@ -57,6 +59,13 @@ def test_each_setting_gives_a_configuration_that_nginx_takes(env: dict[str, str]
     done = render(**env)
     assert done.returncode == 0, done.stderr
     assert line in done.stdout
+
+
+def test_the_place_of_a_client_that_takes_nothing_is_free_in_time() -> None:
+    """The replica drops it after a ping and the time for its pong; nginx then waits for it once more."""
+    waits = re.findall(r"^ *send_timeout (\d+)s;", render().stdout, re.MULTILINE)
+    assert len(waits) == 1
+    assert 2 * PING_S + int(waits[0]) < REOPENED_WITHIN_S - 1
 
 
 def test_no_limit_is_written_where_none_is_wanted() -> None:
