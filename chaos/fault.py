@@ -6,15 +6,15 @@ import asyncio
 import sys
 import time
 import traceback
-from collections.abc import Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, nullcontext
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from dataclasses import dataclass, field
 
 from benchmarks.asr_reconnect import Heard
 from benchmarks.speech import Speech
 from chaos import checks
 from chaos.people import Noticed, People, told, words
-from chaos.stack import FRONT, ChaosError, Stack, until_serving
+from chaos.stack import FRONT, ChaosError, Stack, save_logs, until_serving
 
 BEGAN = time.monotonic()
 LEAD_S = 3.0
@@ -110,7 +110,7 @@ async def run_fault(fault: Fault, stack: Stack, alone: Alone, limit_s: float) ->
 
 
 async def _run(fault: Fault, stack: Stack, alone: Alone, row: Row) -> None:
-    async with fault.around(stack) as urls:
+    async with fault.around(stack) as urls, _logs_kept(stack, row):
         before, born = await checks.footprint(stack), await checks.births(stack)
         async with People([speech for speech, _ in alone], len(alone), urls) as people:
             row.noticed = people.noticed
@@ -138,6 +138,19 @@ async def _run(fault: Fault, stack: Stack, alone: Alone, row: Row) -> None:
         row.complaints += left
         row.memory = f"{_memory(before)} → {_memory(after)}"
         row.descriptors = f"{_descriptors(before)} → {_descriptors(after)}"
+
+
+@asynccontextmanager
+async def _logs_kept(stack: Stack, row: Row) -> AsyncIterator[None]:
+    """Keep what the containers said where something did not hold: soon they are replaced, or put away."""
+    ended = False
+    try:
+        yield
+        ended = True
+    finally:
+        if not (ended and row.sound):
+            place = await asyncio.shield(save_logs(stack, row.name))
+            progress(f"    what the containers said: {place}")
 
 
 def judge(row: Row, noticed: Noticed, alone: Alone) -> None:

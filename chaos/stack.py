@@ -106,6 +106,18 @@ async def docker(*arguments: str, check: bool = True) -> str:
     return await shell("docker", *arguments, check=check)
 
 
+async def save_logs(stack: Stack, name: str) -> Path:
+    """Write what all containers have said to a file, and return its place."""
+    place = ROOT / ".build" / f"chaos-{name}.log"
+    said = [await asyncio.to_thread(run, "docker", "logs", "-t", each, check=False) for each in stack.containers]
+    place.parent.mkdir(exist_ok=True)
+    place.write_text(
+        "".join(f"==> {each} <==\n{log.stdout}{log.stderr}" for each, log in zip(stack.containers, said, strict=True)),
+        encoding="utf-8",
+    )
+    return place
+
+
 async def up(stack: Stack, **settings: str) -> None:
     """Bring the stack to these replicas and settings, all healthy."""
     given = [f"{name}={value}" for name, value in settings.items()]
