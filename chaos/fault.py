@@ -110,7 +110,7 @@ async def run_fault(fault: Fault, stack: Stack, alone: Alone, limit_s: float) ->
 
 
 async def _run(fault: Fault, stack: Stack, alone: Alone, row: Row) -> None:
-    async with fault.around(stack) as urls, _logs_kept(stack, row):
+    async with fault.around(stack) as urls, logs_kept(stack, row):
         before, born = await checks.footprint(stack), await checks.births(stack)
         async with People([speech for speech, _ in alone], len(alone), urls) as people:
             row.noticed = people.noticed
@@ -141,7 +141,7 @@ async def _run(fault: Fault, stack: Stack, alone: Alone, row: Row) -> None:
 
 
 @asynccontextmanager
-async def _logs_kept(stack: Stack, row: Row) -> AsyncIterator[None]:
+async def logs_kept(stack: Stack, row: Row) -> AsyncIterator[None]:
     """Keep what the containers said where something did not hold: soon they are replaced, or put away."""
     ended = False
     try:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+import subprocess
 import time
 from collections import Counter
 from collections.abc import AsyncIterator
@@ -14,14 +16,15 @@ import pytest
 
 from benchmarks.asr_reconnect import Heard
 from benchmarks.speech import CLIPS, Speech, speeches
-from chaos import abrupt, report
+from chaos import abrupt, report, stack
 from chaos.abrupt import Ends
 from chaos.checks import Process, grown
 from chaos.clients import enter, open_wave
-from chaos.fault import Row, judge
+from chaos.fault import Row, judge, logs_kept
 from chaos.overload import Load, Overload
 from chaos.people import Listener, Noticed, speak
 from chaos.relay import Relay
+from chaos.stack import ChaosError, Stack
 from chorus.errors import Refused
 from chorus.tts import TtsProtocol
 from chorus.wire import asr as wire
@@ -216,3 +219,25 @@ def test_the_page_keeps_what_was_not_measured_now(tmp_path: Path) -> None:
     told = json.loads(figures.read_text(encoding="utf-8"))
     assert told["faults"]["rows"][0]["complaints"] == ["it was restarted"]
     assert told["abrupt_ends"]["rows"][0]["first"] == {"rss_mb": 200, "descriptors": 40}
+
+
+@pytest.mark.parametrize("how", ["held", "did not hold", "broke off"])
+async def test_what_containers_said_is_kept_where_something_did_not_hold(
+    how: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where the suite itself could not go on."""
+    said = subprocess.CompletedProcess([], 0, "to stdout\n", "to stderr\n")
+    monkeypatch.setattr(stack, "ROOT", tmp_path)
+    monkeypatch.setattr(stack, "run", lambda *_, **__: said)
+    row = Row("clock", "the clock jumps")
+    with contextlib.suppress(ChaosError):
+        async with logs_kept(Stack(replicas=1, max_connections=1), row):
+            if how == "did not hold":
+                row.complaints.append("a replica was restarted")
+            if how == "broke off":
+                raise ChaosError("no")
+    kept = tmp_path / ".build" / "chaos-clock.log"
+    if how == "held":
+        assert not kept.exists()
+    else:
+        assert kept.read_text(encoding="utf-8").count("<==\nto stdout\nto stderr\n") == 3
