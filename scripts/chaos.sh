@@ -45,11 +45,11 @@ tools() {
       die "$each is missing, and can't be installed: apt-get install iptables util-linux"
   done
   local place
-  place=$(find /usr/lib -name libfaketime.so.1 2>/dev/null | head -n 1)
+  place=$(find /usr/lib -name libfaketimeMT.so.1 2>/dev/null | head -n 1)
   if [[ -z $place ]]; then
     (cd "$CHAOS_DIR" && apt-get -qq -o APT::Sandbox::User=root download libfaketime >/dev/null && dpkg -x libfaketime_*.deb faketime) ||
       warn "libfaketime can't be had: the fault 'clock' will fail"
-    place=$(find "$CHAOS_DIR" -name libfaketime.so.1 | head -n 1)
+    place=$(find "$CHAOS_DIR" -name libfaketimeMT.so.1 | head -n 1)
   fi
   [[ -z $place ]] || cp "$place" "$CHAOS_DIR/"
 }

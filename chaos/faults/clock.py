@@ -11,7 +11,8 @@ from pathlib import Path
 from chaos.fault import Fault
 from chaos.stack import FOLDER, FRONT, ChaosError, Stack, process_of, shell, up
 
-LIBRARY = "/chaos/libfaketime.so.1"
+LIBRARY = "/chaos/libfaketimeMT.so.1"
+"""The one for processes with threads: in the other they parse the clock's file into the same buffers at once."""
 CLOCK = FOLDER / "clock"
 JUMPS = ("+1h", "-1h")
 EACH_S = 10.0
