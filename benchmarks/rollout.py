@@ -322,9 +322,9 @@ async def measure(
                 started = time.monotonic()
                 await roll_out(service)
                 noticed.rollout_s.setdefault(service, []).append(round(time.monotonic() - started, 1))
-                lines = [f"  {service} {number + 1} of {times}: {len(noticed.faults)} faults", *noticed.faults]
-                print("\n    ".join(lines), file=sys.stderr, flush=True)
+                print(f"  {service} {number + 1} of {times}: {len(noticed.faults)} faults", file=sys.stderr, flush=True)
                 if any(task.done() for task in speakers):
+                    print("\n".join(noticed.faults), file=sys.stderr)
                     raise SystemExit("a speaker had nothing more to say before all was rolled out: raise --minutes")
         stop.set()
     return noticed, [task.result() for task in speakers]
