@@ -42,6 +42,8 @@ class _Side:
 
     master: Master | None = None
     worker: Worker | None = None
+    told_to_end: Any = None
+    """Waits for SIGTERM."""
 
 
 class Person(User):
@@ -121,7 +123,10 @@ def _init(environment: Environment, **_: Any) -> None:
         if options.headless:
             _check(vars(options))
             # Locust's own handler comes only after a shape's run; until then as Ctrl-C: the run ends with a report.
-            signal.signal(signal.SIGTERM, signal.default_int_handler)
+            # By the loop: what a handler of Python's raises comes up in whatever code runs just then, and can be lost.
+            _Side.told_to_end = gevent.signal_handler(
+                signal.SIGTERM, gevent.kill, gevent.get_hub().parent, KeyboardInterrupt
+            )
         master = _Side.master = Master(environment, runs_folder())
         runner.register_message(TO_MASTER, lambda environment, msg: master.handle(msg.node_id, msg.data))
         if environment.web_ui is not None:
@@ -138,6 +143,8 @@ def _test_stop(environment: Environment, **_: Any) -> None:
 
 
 def _quitting(environment: Environment, **_: Any) -> None:
+    if _Side.told_to_end is not None:
+        _Side.told_to_end.cancel()  # from here on by Locust's own
     if _Side.master is not None:
         if environment.runner is not None:
             environment.runner.stop()

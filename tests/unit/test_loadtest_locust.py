@@ -542,8 +542,11 @@ class Locust:
     """A real one: `with` starts it and ends it."""
 
     def __init__(self, runs: Path, *arguments: str, **settings: str) -> None:
+        (port,) = free_ports(1)
         environment = {
             **os.environ,
+            "LOCUST_MASTER_BIND_PORT": str(port),  # two tests at once are two masters
+            "LOCUST_MASTER_NODE_PORT": str(port),
             "PYTHONPATH": f"{ROOT}:{ROOT / 'client'}",
             "LOADTEST_RUNS": str(runs),
             "LOADTEST_REPLICAS": "none",
