@@ -27,7 +27,7 @@ scripts/images.sh loadtest
 workers=${LOCUST_WORKERS:-$(setting LOCUST_WORKERS)}
 workers=${workers:-1}
 name=chorus-loadtest-$kind-$$
-options=(--name "$name" --no-deps -T)
+options=(--name "$name" --no-deps -T --env HEADLESS=1)
 # Recordings of one's own, with their manifest.jsonl.
 if [[ -n ${SPEECH:-} ]]; then
   [[ -f $SPEECH/manifest.jsonl ]] || die "SPEECH=$SPEECH: there is no manifest.jsonl"
