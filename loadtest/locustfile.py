@@ -23,7 +23,7 @@ from loadtest import web
 from loadtest.master import Master, Tick
 from loadtest.messages import TO_MASTER, TO_WORKER
 from loadtest.options import add_arguments, read_options
-from loadtest.runs import runs_folder
+from loadtest.runs import TROUBLED, runs_folder
 from loadtest.settings import Kind
 from loadtest.worker import Worker
 
@@ -151,6 +151,8 @@ def _quitting(environment: Environment, **_: Any) -> None:
         end = time.monotonic() + ENDING_S
         while _Side.master.current is not None and time.monotonic() < end:
             gevent.sleep(0.1)
+        if environment.web_ui is None and environment.process_exit_code is None:
+            environment.process_exit_code = TROUBLED  # no run was concluded; Locust would call that success
     if _Side.worker is not None:
         _Side.worker.close()
         _Side.worker.flush()
