@@ -158,7 +158,7 @@ class Stage:
 
     async def settled(self, total: int) -> list[int]:
         """Streams of each replica, once so many are held in all."""
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(10):
             while sum(held := await self.order()) != total:
                 await asyncio.sleep(0.05)
         return held
