@@ -26,6 +26,7 @@ from piper.config import SynthesisConfig
 from benchmarks import machine
 from serving.audio import Samples
 from tts import chunks
+from tts.graph import BACK, FRONT, MIDDLE
 from tts.voice import Manner, Voice
 
 HERE = Path(__file__).resolve().parent
@@ -36,7 +37,7 @@ TEXT = (
     "look for a free table near the window for you and all of your friends"
 )
 STILL = Manner(noise_scale=0, noise_w_scale=0)
-PARTS = ("front", "middle", "back")
+PARTS = {"front": FRONT, "middle": MIDDLE, "back": BACK}
 PAUSE_S = 0.2
 """After piper-tts, whose threads go on spinning for a while, on the cores that ours need."""
 
@@ -104,9 +105,8 @@ def snr_db(reference: Samples, other: Samples) -> float:
 def measure(model: Path, rounds: int, threads: int) -> list[dict[str, float]]:
     """A row for each number of words."""
     voice = Voice(model.parent, model.stem, device="cpu", threads=threads)
-    parts = {name: Timed(getattr(voice, f"_{name}")) for name in PARTS}
-    for name, part in parts.items():
-        setattr(voice, f"_{name}", part)
+    timed = {name: Timed(voice._usual.parts[file]) for name, file in PARTS.items()}
+    voice._usual.parts.update({PARTS[name]: session for name, session in timed.items()})
     piper = PiperVoice.load(model)
     rows = []
     for words in WORDS:
@@ -115,7 +115,7 @@ def measure(model: Path, rounds: int, threads: int) -> list[dict[str, float]]:
         for number in range(-1, rounds):  # one round to warm up
             time.sleep(PAUSE_S)
             one = (
-                measured(spoken_by_us(voice, text, chunks.plan), parts),
+                measured(spoken_by_us(voice, text, chunks.plan), timed),
                 measured(spoken_by_us(voice, text, chunks.whole)),
                 measured(spoken_by_piper(piper, text)),
             )

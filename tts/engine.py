@@ -44,13 +44,13 @@ HASTE_S = 0.5
 FIRST_SIZES = (FIRST_FRAMES, 2 * FIRST_FRAMES, 4 * FIRST_FRAMES)
 """Frames of a first chunk; the more listeners wait for theirs, the longer each must last."""
 LATER_SIZES = (LARGEST_FRAMES, 192, NEXT_FRAMES)
-"""Frames of a later one; the largest for which there is time."""
+"""Frames of a later one; the largest for which everybody has time."""
 MOST_SHARE = 0.95
 """Of the machine, for texts of which the end is not in sight: they would never leave the time to catch up."""
 IN_NEED_SIZES = (NEXT_FRAMES, 2 * FIRST_FRAMES, FIRST_FRAMES)
-"""Frames for a listener who would run dry before a larger chunk is there, as after a very short sentence."""
-MAY_TAKE = 1.5
-"""How many times as long as expected a chunk for such a listener may take, if that can be had."""
+"""Frames for a listener who could run dry before a larger chunk is there, as after a first chunk."""
+MAY_TAKE = 2.0
+"""How many times as long as expected a chunk may take without a gap, if that can be had."""
 SENTENCE_CHARACTERS = 120
 """Of a text whose first sound is foreseen: where its first sentence ends is not known yet."""
 OUTLOOK_KEPT_S = 0.5
@@ -373,12 +373,13 @@ class Engine(Worker):
         if self._max_batch == 1:  # in equal parts; batches need chunks of equal sizes instead
             left = pieces[0].frames - pieces[0].done
             most = math.ceil(left / math.ceil(left / most))
-        known = together(self._known_jobs(now, without=stream))
+        known, until_dry = together(self._known_jobs(now, without=stream)), stream.plays_until - now
         for size in (most, *(each for each in LATER_SIZES if each < most)):
+            if MAY_TAKE * pieces[0].first_cost(size) > until_dry:
+                continue
             own = gather(jobs(pieces, now, stream.plays_until, size))
             if lateness(together((own, known)), now, self._workers) <= 0:
                 return size
-        until_dry = stream.plays_until - now
         for reserve in (MAY_TAKE, 1.0):
             for size in IN_NEED_SIZES:
                 if reserve * pieces[0].first_cost(size) <= until_dry:

@@ -268,6 +268,19 @@ def test_a_later_chunk_is_as_large_as_the_time_allows() -> None:
     assert tight_ones[0].seconds > 0
 
 
+@pytest.mark.parametrize("left", [0.15, 0.28, 0.4, 0.7])
+def test_a_chunk_that_takes_nearly_twice_as_long_as_ever_is_no_gap(left: float) -> None:
+    """As happens where others get the core for a while."""
+    world = practised(workers=2, chunk_s=0.0014)
+    someone, _ = listening(world, left), listening(world, 60)
+    world.turn()
+    someone.stream.plays_until = someone.plays_until = world.clock.now + left
+    world.voice.chunk_s *= 1.9
+    world.turn()
+    assert someone.seconds > 0
+    assert not someone.gaps
+
+
 def test_no_call_takes_long_where_its_size_can_help_it() -> None:
     """Also on a slow machine somebody who comes is not held up by one long chunk."""
     world = practised(chunk_s=0.0006)
