@@ -1,9 +1,9 @@
 """Who is transcribed next, on the engine's threads: finals, then speculations, then partials, each by its deadline.
 
 A speculation is a final that is asked for before the utterance is known to have ended; it becomes a final if it has.
-Waiting grows without bound as the engine's threads come near to being always busy, so what is not owed to anybody
-gives way before that: the more the threads are busy, first the contexts of finals, then partials, then speculations.
-Finals run whatever the load.
+Waiting grows without bound as the engine's threads come near to being always busy, and the sooner, the longer a call
+takes and the fewer threads there are. So what is not owed to anybody gives way before that: the more the threads are
+busy, first the contexts of finals, then partials, then speculations. Finals run whatever the load.
 """
 
 from __future__ import annotations
@@ -24,14 +24,27 @@ log = logging.getLogger(__name__)
 
 Deliver = Callable[[Transcript | Exception], None]
 
-CONTEXTS_BELOW = 0.5
-"""Share of the threads' time that may be spent before finals are heard without the utterance before them."""
-PARTIALS_BELOW = 0.6
-"""The same before partials wait."""
-SPECULATIONS_BELOW = 0.8
-"""The same before speculations wait."""
+
+@dataclass(frozen=True)
+class Limit:
+    """How busy the engine's threads may be for what is not owed to anybody."""
+
+    share: float
+    """Of their time, whatever calls take; and"""
+    wait_s: float
+    """so long a final may have to wait for a thread, in the mean."""
+
+
+CONTEXTS = Limit(0.5, 0.06)
+"""Beyond it finals are heard without the utterance before them."""
+PARTIALS = Limit(0.6, 0.12)
+"""Beyond it partials wait."""
+SPECULATIONS = Limit(0.8, 0.25)
+"""Beyond it speculations wait."""
 LOAD_OVER_S = 4.0
-"""Time constant of the mean that is compared with those."""
+"""Time constant of the mean share that is compared with those."""
+CALL_FORGETS = 0.1
+"""What the newest call counts for in the mean of what calls take."""
 
 
 class Kind(StrEnum):
@@ -64,20 +77,36 @@ class Load:
         self._threads = threads
         self._share = 0.0
         self._at = time.monotonic()
+        self._call_s = 0.0
+        """What a call takes, in the mean."""
 
     def add(self, seconds: float) -> None:
-        """Count a piece of work that one thread has just ended."""
+        """Count a call that one thread has just ended."""
         self._share = self.share() + seconds / (LOAD_OVER_S * self._threads)
         self._at = time.monotonic()
+        self._call_s += CALL_FORGETS * (seconds - self._call_s) if self._call_s else seconds
 
     def share(self) -> float:
-        """Of the threads' time, now; above 1 for a moment after a long piece of work."""
+        """Of the threads' time, now; above 1 for a moment after a long call."""
         return self._share * math.exp((self._at - time.monotonic()) / LOAD_OVER_S)
 
-    def seconds_until(self, share: float) -> float:
-        """When it will have sunk to a share, if nothing is added."""
-        now = self.share()
-        return LOAD_OVER_S * math.log(now / share) if now > share else 0.0
+    def leaves_room(self, limit: Limit) -> bool:
+        """Whether the threads are less busy than that."""
+        return self.share() < self._most(limit)
+
+    def seconds_until(self, limit: Limit) -> float:
+        """When they will leave room, if nothing is added."""
+        now, most = self.share(), self._most(limit)
+        return LOAD_OVER_S * math.log(now / most) if now > most else 0.0
+
+    def _most(self, limit: Limit) -> float:
+        """The share with which the limit is reached.
+
+        Where threads are busy for a share of their time, who comes waits for call · share / (threads · (1 - share)): of
+        one thread the mean for calls of random length (M/M/1), of several a bound that is near where they are busy.
+        """
+        room = self._threads * limit.wait_s
+        return min(limit.share, room / (room + self._call_s))
 
 
 class Scheduler(Worker):
@@ -172,7 +201,7 @@ class Scheduler(Worker):
         if self._finals:
             batch = self._most_urgent(self._finals)
             self._finals = [job for job in self._finals if job not in batch]
-        elif self._speculations and self._load.share() < SPECULATIONS_BELOW:
+        elif self._speculations and self._load.leaves_room(SPECULATIONS):
             batch = self._most_urgent(self._speculations.values())
             for job in batch:
                 del self._speculations[job.owner]
@@ -191,15 +220,15 @@ class Scheduler(Worker):
         return sorted(jobs, key=lambda job: job.deadline)[: min(fair, self._max_batch)]
 
     def _partial_may_run(self) -> bool:
-        return self._partials_running < self._partials_at_once and self._load.share() < PARTIALS_BELOW
+        return self._partials_running < self._partials_at_once and self._load.leaves_room(PARTIALS)
 
     def _until_worth_a_look(self) -> float | None:
         """Seconds until what waits may run because the load has sunk; None where only an event can change that."""
         waits = []
         if self._speculations:
-            waits.append(self._load.seconds_until(SPECULATIONS_BELOW))
+            waits.append(self._load.seconds_until(SPECULATIONS))
         if self._partials and self._partials_running < self._partials_at_once:
-            waits.append(self._load.seconds_until(PARTIALS_BELOW))
+            waits.append(self._load.seconds_until(PARTIALS))
         return min(waits) + 0.001 if waits else None
 
     def _run(self, batch: list[Job]) -> None:
@@ -210,7 +239,7 @@ class Scheduler(Worker):
                 self._metrics.queue_wait.labels(kind).observe(started - job.queued)
             try:
                 requests = [job.request for job in batch]
-                if self._load.share() >= CONTEXTS_BELOW:
+                if not self._load.leaves_room(CONTEXTS):
                     requests = [replace(request, context=None) for request in requests]
                 transcripts = self._engine.transcribe(requests)
                 audio = sum(len(request.samples) for request in requests)

@@ -212,18 +212,18 @@ def test_a_busy_engine_first_drops_contexts_then_partials_then_speculations(
     bench = Bench()
     benches.append(bench)
 
-    share = scheduling.CONTEXTS_BELOW + 0.01
+    share = scheduling.CONTEXTS.share + 0.01
     bench.scheduler.submit(bench.job("final", Kind.FINAL, 0.0, context=True))
     bench.running()
     assert bench.engine.batches[-1][0].context is None
     bench.let_through()
 
-    share = scheduling.PARTIALS_BELOW + 0.01
+    share = scheduling.PARTIALS.share + 0.01
     bench.submit("partial", Kind.PARTIAL)
     bench.submit("guess", Kind.SPECULATION)
     assert bench.order(1) == ["guess"]
 
-    share = scheduling.SPECULATIONS_BELOW + 0.01
+    share = scheduling.SPECULATIONS.share + 0.01
     bench.submit("late guess", Kind.SPECULATION)
     bench.submit("final again", Kind.FINAL)
     assert bench.order(1) == ["final again"]
@@ -245,7 +245,28 @@ def test_the_load_is_the_share_of_the_threads_time_and_fades(monkeypatch: pytest
         now += 0.2
         load.add(0.1)
     assert load.share() == pytest.approx(0.25, rel=0.05)
-    wait = load.seconds_until(0.1)
-    now += wait
+    limit = scheduling.Limit(share=0.1, wait_s=10)
+    assert not load.leaves_room(limit)
+    now += load.seconds_until(limit) + 1e-6
+    assert load.leaves_room(limit)
     assert load.share() == pytest.approx(0.1)
-    assert load.seconds_until(0.1) == pytest.approx(0.0, abs=1e-6)
+    assert load.seconds_until(limit) == 0
+
+
+@pytest.mark.parametrize("threads", [1, 4])
+@pytest.mark.parametrize("call_s", [0.05, 0.7])
+def test_the_longer_calls_take_and_the_fewer_threads_the_sooner_there_is_no_room(
+    threads: int, call_s: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who comes would wait for as long as the limit says, by the formula for one thread."""
+    now = 1000.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    load, limit = Load(threads), scheduling.Limit(share=0.9, wait_s=0.1)
+    assert load.leaves_room(limit)
+    while load.leaves_room(limit):
+        now += call_s / threads * 0.98
+        load.add(call_s)
+    now += load.seconds_until(limit)
+    share = load.share()
+    assert call_s * share / (1 - share) / threads == pytest.approx(0.1)
+    assert (share < 0.6) == (call_s / threads > 0.1)
