@@ -37,9 +37,13 @@ class AudioBuffer:
 
     def read(self, start: int, end: int) -> Samples:
         """A copy of the samples from `start` up to `end`. Raises `IndexError` where they are not held."""
+        return self.look_at(start, end).copy()
+
+    def look_at(self, start: int, end: int) -> Samples:
+        """The same without a copy, to be let go of soon: it keeps all of the audio held now. It never changes."""
         if not self._start <= start <= end <= self.end:
             raise IndexError(f"samples {start} to {end} of {self._start} to {self.end}")
-        return self._store[start - self._start : end - self._start].copy()
+        return self._store[start - self._start : end - self._start]
 
     def forget_before(self, index: int) -> None:
         """Give up the samples before `index`; memory follows once most of it is unused."""

@@ -51,6 +51,8 @@ class Request:
     """The utterance's own, shared by its requests, so that a sample's features are computed once."""
     context: Context | None = None
     """Of a final."""
+    look_again: bool = True
+    """Of a final: whether words of which the recogniser is not sure are worth a second decoding."""
 
 
 @dataclass(frozen=True)

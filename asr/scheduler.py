@@ -3,7 +3,7 @@
 A speculation is a final that is asked for before the utterance is known to have ended; it becomes a final if it has.
 Waiting grows without bound as the engine's threads come near to being always busy, and the sooner, the longer a call
 takes and the fewer threads there are. So what is not owed to anybody gives way before that: the more the threads are
-busy, first the contexts of finals, then partials, then speculations. Finals run whatever the load.
+busy, first what finals are decoded twice for, then partials, then speculations. Finals run whatever the load.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ class Limit:
     """so long a final may have to wait for a thread, in the mean."""
 
 
-CONTEXTS = Limit(0.5, 0.06)
-"""Beyond it finals are heard without the utterance before them."""
+CARE = Limit(0.5, 0.06)
+"""Beyond it finals are heard without the utterance before them, and once, however unsure the words are."""
 PARTIALS = Limit(0.6, 0.12)
 """Beyond it partials wait."""
 SPECULATIONS = Limit(0.8, 0.25)
@@ -239,8 +239,8 @@ class Scheduler(Worker):
                 self._metrics.queue_wait.labels(kind).observe(started - job.queued)
             try:
                 requests = [job.request for job in batch]
-                if not self._load.leaves_room(CONTEXTS):
-                    requests = [replace(request, context=None) for request in requests]
+                if not self._load.leaves_room(CARE):
+                    requests = [replace(request, context=None, look_again=False) for request in requests]
                 transcripts = self._engine.transcribe(requests)
                 audio = sum(len(request.samples) for request in requests)
                 self._metrics.decoded(kind, len(batch), audio, time.monotonic() - started, transcripts)

@@ -261,7 +261,8 @@ class AsrSession:
         self._metrics.audio.inc(len(samples) / SAMPLE_RATE)
         end = self._submitted + (self._audio.end - self._submitted) // HOP * HOP
         if end > self._submitted:
-            hops = self._audio.read(self._submitted, end).reshape(-1, HOP)
+            # For each hop of each stream: a copy would give the interpreter's lock away, and wait to have it again.
+            hops = self._audio.look_at(self._submitted, end).reshape(-1, HOP)
             self._submitted = end
             self._detector.submit(self._stream, hops, self._on_scores)
         self._pace()

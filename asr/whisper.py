@@ -83,13 +83,12 @@ class _Hypothesis:
         return len(raw) / len(zlib.compress(raw)) if raw else 0.0
 
     @property
+    def loops(self) -> bool:
+        return self.compression > HIGH_COMPRESSION or self.capped or repeats_itself(self.text)
+
+    @property
     def suspect(self) -> bool:
-        return (
-            self.logprob < LOW_LOGPROB
-            or self.compression > HIGH_COMPRESSION
-            or self.capped
-            or repeats_itself(self.text)
-        )
+        return self.logprob < LOW_LOGPROB or self.loops
 
     @property
     def made_up(self) -> bool:
@@ -131,6 +130,11 @@ class _Item:
     def states(self) -> int:
         """Encoder states, of two frames each, that the decoder sees of that window."""
         return min(FULL_WINDOW, int(self.mel.shape[1]) + KEPT_PADDING) // 2
+
+    @property
+    def doubtful(self) -> bool:
+        """Whether its hypothesis is to be looked at again."""
+        return self.hypothesis.suspect if self.request.look_again else self.hypothesis.loops
 
     @property
     def token_cap(self) -> int:
@@ -193,7 +197,7 @@ class WhisperEngine:
         alone = [item for item in items if item.hypothesis is _NOTHING]
         if alone:
             self._decode(alone, beam_size=self._beam_size, readings=readings)
-        doubtful = [item for item in alone if item.hypothesis.suspect and not item.hypothesis.made_up]
+        doubtful = [item for item in alone if item.doubtful and not item.hypothesis.made_up]
         if doubtful:
             self._decode(doubtful, beam_size=self._beam_size, readings=readings, full_window=True)
         for item in doubtful:

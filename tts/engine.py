@@ -35,14 +35,14 @@ MOST_SENTENCES = 4
 """Sentences of one stream that may wait in the engine; the rest of its text waits with the session."""
 LONGEST_CALL_S = 0.12
 """No chunk is to take longer for each of the workers: nothing can interrupt it, and who comes waits for one of them."""
-LONELY_FRAMES = 12
-"""Of a first chunk where nobody else listens or waits: 0.14 s; the next one is there in a quarter of that."""
 HASTE_GAIN = 1.5
 """How many times as long a call takes that is not made in haste, about: 1.4 to 1.6 on two cores."""
 HASTE_S = 0.5
 """Of audio left, with less of which the only listener is rendered for with every core."""
 FIRST_SIZES = (FIRST_FRAMES, 2 * FIRST_FRAMES, 4 * FIRST_FRAMES)
 """Frames of a first chunk; the more listeners wait for theirs, the longer each must last."""
+LONELY_SIZES = (12, *FIRST_SIZES)
+"""The same where nobody else listens or waits: 12 are 0.14 s, of which the next chunk mostly takes a quarter."""
 LATER_SIZES = (LARGEST_FRAMES, 192, NEXT_FRAMES)
 """Frames of a later one; the largest for which everybody has time."""
 MOST_SHARE = 0.95
@@ -344,14 +344,19 @@ class Engine(Worker):
     def _first_size(self, waiting: list[ListenerStream], now: float, *, alone: bool) -> int | None:
         """Frames with which the first who waits can begin, so that it and everybody who listens goes on without a gap.
 
-        So many that they sound until the others who wait have had their turn, if there is time for that. None: later.
+        So many that they sound until the next chunk can be there and the others who wait have had their turn, if there
+        is time for that. None: later.
         """
-        if alone and len(waiting) == 1:
-            return LONELY_FRAMES
         pieces = self._pieces(waiting[0])
         frame_s = pieces[0].pace.frame_s.value
+        if alone and len(waiting) == 1:
+            gain = HASTE_GAIN if self._hasty(waiting[0]) else 1.0
+            return next((size for size in LONELY_SIZES if _lasts(pieces[0], size, gain)), LONELY_SIZES[-1])
         others = sum(self._outlook(each, now).first_cost for each in waiting[1:]) / self._workers
-        enough = next((size for size in FIRST_SIZES if size * frame_s >= others + SPARE_S), FIRST_SIZES[-1])
+        enough = next(
+            (size for size in FIRST_SIZES if size * frame_s >= others + SPARE_S and _lasts(pieces[0], size)),
+            FIRST_SIZES[-1],
+        )
         if alone:
             return enough
         listening = (stream for stream in self._waiting if not stream.silent or stream in self._rendering)
@@ -549,6 +554,15 @@ def _shape(stream: ListenerStream, frames: int) -> tuple[object, ...] | None:
         return None
     part = chunk(utterance.done, frames, utterance.frames)
     return stream.sentences[0].voice, part.before, part.after
+
+
+def _lasts(piece: Piece, size: int, gain: float = 1.0) -> bool:
+    """Whether a first chunk sounds until another one as large would be there, also if that took longer than expected.
+
+    On a slow or crowded machine a small one does not.
+    """
+    further = piece.cost(piece.done + size, max(size, FIRST_FRAMES)) / gain
+    return size * piece.pace.frame_s.value - SPARE_S >= MAY_TAKE * further
 
 
 def _jobs_from_first_sound(pieces: list[Piece], now: float, first_sound: float, size: int = FIRST_FRAMES) -> list[Job]:

@@ -202,7 +202,7 @@ def test_what_waits_is_shared_among_idle_threads_before_it_is_batched(benches: l
     assert bench.running() == ["2"]
 
 
-def test_a_busy_engine_first_drops_contexts_then_partials_then_speculations(
+def test_a_busy_engine_first_drops_second_decodings_then_partials_then_speculations(
     benches: list[Bench], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Finals run at any load, and what waited runs once the load has sunk."""
@@ -212,10 +212,11 @@ def test_a_busy_engine_first_drops_contexts_then_partials_then_speculations(
     bench = Bench()
     benches.append(bench)
 
-    share = scheduling.CONTEXTS.share + 0.01
+    share = scheduling.CARE.share + 0.01
     bench.scheduler.submit(bench.job("final", Kind.FINAL, 0.0, context=True))
     bench.running()
     assert bench.engine.batches[-1][0].context is None
+    assert not bench.engine.batches[-1][0].look_again
     bench.let_through()
 
     share = scheduling.PARTIALS.share + 0.01
@@ -234,6 +235,7 @@ def test_a_busy_engine_first_drops_contexts_then_partials_then_speculations(
     bench.scheduler.submit(bench.job("heard in context", Kind.FINAL, 0.0, context=True))
     bench.running()
     assert bench.engine.batches[-1][0].context is not None
+    assert bench.engine.batches[-1][0].look_again
 
 
 def test_the_load_is_the_share_of_the_threads_time_and_fades(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,7 +18,7 @@ from prometheus_client import CollectorRegistry
 from serving.audio import Samples
 from tests.unit.playback import Clock, CostlyVoice, Listener, World
 from tts.chunks import FIRST_FRAMES, JOIN_FRAMES, chunk
-from tts.engine import FIRST_SIZES, LONELY_FRAMES, LONGEST_CALL_S, MOST_SENTENCES, Engine, ListenerStream, Sentence
+from tts.engine import FIRST_SIZES, LONELY_SIZES, LONGEST_CALL_S, MOST_SENTENCES, Engine, ListenerStream, Sentence
 from tts.metrics import TtsMetrics
 from tts.outlook import NEXT_FRAMES, Piece, gather, jobs, lateness
 from tts.pace import Pace, Ratio
@@ -251,7 +251,18 @@ def test_a_first_chunk_is_small_and_larger_in_a_crowd() -> None:
         world.turn()
         world.turn()
         sizes.append(world.voice.calls[-1][1])
-    assert sizes == [LONELY_FRAMES, *FIRST_SIZES[1:]]
+    assert sizes == [LONELY_SIZES[0], *FIRST_SIZES[1:]]
+
+
+@pytest.mark.parametrize(("slowness", "first"), [(1, LONELY_SIZES[0]), (5, 24), (10, 48), (40, 96)])
+def test_a_first_chunk_lasts_until_the_next_can_be_there(slowness: float, first: int) -> None:
+    """Where neighbours take the processor, too: a small one would end in a gap."""
+    world = practised(front_s=0.00025 * slowness, chunk_s=0.00034 * slowness)
+    world.voice.calls.clear()
+    world.submit(Listener(0, []), SENTENCE)
+    world.turn()
+    world.turn()
+    assert world.voice.calls[-1] == ("back", first)
 
 
 def test_a_later_chunk_is_as_large_as_the_time_allows() -> None:
@@ -502,7 +513,7 @@ def test_admission_refuses_just_what_would_wait_too_long() -> None:
     latecomer = Listener(0, [SENTENCE])
     world.run([latecomer])
     assert latecomer.refused is None
-    assert latecomer.waited == pytest.approx(75 * 0.00025 + chunk(0, LONELY_FRAMES, 240).work * 0.00034)
+    assert latecomer.waited == pytest.approx(75 * 0.00025 + chunk(0, LONELY_SIZES[0], 240).work * 0.00034)
 
 
 def test_who_comes_again_when_told_to_is_let_in() -> None:
