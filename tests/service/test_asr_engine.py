@@ -93,6 +93,15 @@ def test_nothing_is_said_twice_behind_a_short_utterance(engine: WhisperEngine) -
         assert words < 1.4 * len(clip["text"].split()) + 2
 
 
+def test_unsure_words_are_looked_at_once_where_there_is_no_time(engine: WhisperEngine) -> None:
+    """Speech in noise twice as loud: some of it is decoded again, less where only what loops is to be."""
+    noise = np.random.default_rng(1)
+    loud = [(clip + noise.normal(0, 2 * clip.std(), len(clip))).astype(np.float32) for clip in map(read, CLIPS)]
+    twice = [final(engine, each) for each in loud]
+    once = [engine.transcribe([Request(each, True, ENGLISH, look_again=False)])[0] for each in loud]
+    assert sum(each.redone for each in twice) > sum(each.redone for each in once)
+
+
 def test_features_of_partials_serve_the_final(engine: WhisperEngine) -> None:
     """An utterance's cache changes no word, though the final ends before the newest partial did."""
     samples, features = read(CLIPS[0]), MelCache()
