@@ -344,19 +344,16 @@ class Engine(Worker):
     def _first_size(self, waiting: list[ListenerStream], now: float, *, alone: bool) -> int | None:
         """Frames with which the first who waits can begin, so that it and everybody who listens goes on without a gap.
 
-        So many that they sound until the next chunk can be there and the others who wait have had their turn, if there
-        is time for that. None: later.
+        So many that they sound until the others who wait have had their turn, and another chunk as large is there even
+        if it takes longer than expected, where there is time for that. None: later.
         """
         pieces = self._pieces(waiting[0])
         frame_s = pieces[0].pace.frame_s.value
-        if alone and len(waiting) == 1:
-            gain = HASTE_GAIN if self._hasty(waiting[0]) else 1.0
-            return next((size for size in LONELY_SIZES if _lasts(pieces[0], size, gain)), LONELY_SIZES[-1])
+        sizes = LONELY_SIZES if alone and len(waiting) == 1 else FIRST_SIZES
+        gain = HASTE_GAIN if self._hasty(waiting[0]) else 1.0
         others = sum(self._outlook(each, now).first_cost for each in waiting[1:]) / self._workers
-        enough = next(
-            (size for size in FIRST_SIZES if size * frame_s >= others + SPARE_S and _lasts(pieces[0], size)),
-            FIRST_SIZES[-1],
-        )
+        must_last = ((size, max(others, MAY_TAKE * _next_cost(pieces[0], size) / gain)) for size in sizes)
+        enough = next((size for size, seconds in must_last if size * frame_s >= seconds + SPARE_S), sizes[-1])
         if alone:
             return enough
         listening = (stream for stream in self._waiting if not stream.silent or stream in self._rendering)
@@ -556,13 +553,9 @@ def _shape(stream: ListenerStream, frames: int) -> tuple[object, ...] | None:
     return stream.sentences[0].voice, part.before, part.after
 
 
-def _lasts(piece: Piece, size: int, gain: float = 1.0) -> bool:
-    """Whether a first chunk sounds until another one as large would be there, also if that took longer than expected.
-
-    On a slow or crowded machine a small one does not.
-    """
-    further = piece.cost(piece.done + size, max(size, FIRST_FRAMES)) / gain
-    return size * piece.pace.frame_s.value - SPARE_S >= MAY_TAKE * further
+def _next_cost(piece: Piece, size: int) -> float:
+    """Seconds of computing for another chunk as large as the one of so many frames that is to be made first."""
+    return piece.cost(piece.done + size, max(size, FIRST_FRAMES))
 
 
 def _jobs_from_first_sound(pieces: list[Piece], now: float, first_sound: float, size: int = FIRST_FRAMES) -> list[Job]:
