@@ -14,12 +14,16 @@ from typing import Any
 PACKAGES = ("ctranslate2", "faster-whisper", "onnxruntime", "piper-tts")
 """What decides how fast and how well the engines work; this process's versions, which the images pin too."""
 
+VECTORS = (("amx_int8", "AMX"), ("avx512f", "AVX-512"), ("avx2", "AVX2"))
+"""Flags of /proc/cpuinfo and their names, the widest first: processors of one name differ in them, and with them in
+speed by far."""
+
 
 def describe() -> dict[str, str | int]:
     """Processor, cores, memory, system, and the versions of `PACKAGES` that are installed."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return {
-        "processor": _processor(),
+        "processor": processor(Path("/proc/cpuinfo").read_text(encoding="utf-8")),
         "cores": len(os.sched_getaffinity(0)),
         "memory_gib": round(memory / 2**30),
         "system": f"{platform.system()} {platform.release()}",
@@ -58,11 +62,14 @@ def _finite(found: Any) -> Any:
     return None if isinstance(found, float) and not math.isfinite(found) else found
 
 
-def _processor() -> str:
-    for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-        if line.startswith("model name"):
-            return line.split(":", 1)[1].strip()
-    return platform.processor() or "unknown processor"
+def processor(cpuinfo: str) -> str:
+    """The processor's name by the text of /proc/cpuinfo, and the widest of `VECTORS` that it has."""
+    pairs = (line.partition(":") for line in cpuinfo.splitlines())
+    told = {name.strip(): value.strip() for name, _, value in pairs}
+    name = told.get("model name") or platform.processor() or "unknown processor"
+    flags = told.get("flags", "").split()
+    widest = next((vectors for flag, vectors in VECTORS if flag in flags), None)
+    return f"{name} ({widest})" if widest else name
 
 
 def _versions() -> dict[str, str]:

@@ -7,6 +7,7 @@ import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 
 import numpy as np
 
@@ -49,6 +50,11 @@ class Utterance:
         """Its length, silence at its ends included."""
         return len(self.frames) * FRAME_S
 
+    @property
+    def speech_s(self) -> float:
+        """From its first audible sound to the end of its last one."""
+        return self.speech_end - self.speech_start
+
 
 def utterance(text: str, samples: Pcm) -> Utterance:
     """Something said in a recording of 16 kHz."""
@@ -75,15 +81,16 @@ class Library:
     """The recordings of a folder."""
 
     def __init__(self, known: Sequence[Utterance], mean_s: float, seed: int) -> None:
-        """`mean_s` is the mean length of what people say: the longest are left out, short ones are joined."""
+        """`mean_s` is the mean speech of an utterance, the silence at its ends left out: the longest recordings are
+        left out, short ones are joined."""
         if not known:
             raise ValueError("there is no recording to be said")
-        fitting = sorted(known, key=lambda each: each.seconds)
-        while len(fitting) > FEWEST and sum(each.seconds for each in fitting) / len(fitting) > mean_s:
+        fitting = sorted(known, key=lambda each: each.speech_s)
+        while len(fitting) > FEWEST and fmean(each.speech_s for each in fitting) > mean_s:
             fitting.pop()
-        mean = sum(each.seconds for each in fitting) / len(fitting)
         pause = JOIN_FRAMES * FRAME_S
-        self._joined = max(1.0, (mean_s + pause) / (mean + pause))
+        ends = fmean(each.seconds - each.speech_s for each in fitting)
+        self._joined = max(1.0, (mean_s + ends + pause) / (fmean(each.seconds for each in fitting) + pause))
         """How many recordings an utterance is, in the mean."""
         self._seed = seed
         self._known = random.Random(seed).sample(fitting, len(fitting))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from itertools import islice
+from statistics import fmean
 
 import numpy as np
 import pytest
@@ -70,8 +71,11 @@ def test_more_texts_than_there_are_of_a_length_are_no_endless_search() -> None:
     assert len(sentences("voice", 1, 0, 100, 1)) == 100
 
 
+SPEECH = np.full(16000, 5000, np.int16)
+
+
 def recorded(count: int) -> list[Utterance]:
-    return [utterance(f"number {each}", np.full(16000, 5000, np.int16)) for each in range(count)]
+    return [utterance(f"number {each}", SPEECH) for each in range(count)]
 
 
 def test_people_say_different_things() -> None:
@@ -94,8 +98,15 @@ def test_recordings_are_joined_and_left_out_to_the_length() -> None:
     assert both.words == ("one", "one")
     assert both.seconds == pytest.approx(2 * 0.7 + 0.2)
     assert both.speech_end == pytest.approx(0.7 + 0.2 + 0.6)
-    means = [each.seconds for each in islice(Library(recorded(10), 5.0, 0).utterances(0, 1), 200)]
-    assert sum(means) / 200 == pytest.approx(5, abs=0.3)
+
+
+def test_the_mean_length_is_of_speech() -> None:
+    """Silence at the ends of recordings is not counted; that between them is."""
+    silence = np.zeros(4000, np.int16)
+    spaced = [utterance(f"number {each}", np.concatenate([silence, SPEECH, silence])) for each in range(10)]
+    for mean_s in (1.0, 2.0, 5.0):
+        said = islice(Library(spaced, mean_s, 0).utterances(0, 1), 400)
+        assert fmean(each.speech_s for each in said) == pytest.approx(mean_s, abs=0.1)
 
 
 def test_words_of_another_are_told_from_errors() -> None:
