@@ -37,12 +37,10 @@ LONGEST_CALL_S = 0.12
 """No chunk is to take longer for each of the workers: nothing can interrupt it, and who comes waits for one of them."""
 HASTE_GAIN = 1.5
 """How many times as long a call takes that is not made in haste, about: 1.4 to 1.6 on two cores."""
-HASTE_S = 0.5
-"""Of audio left, with less of which the only listener is rendered for with every core."""
 FIRST_SIZES = (FIRST_FRAMES, 2 * FIRST_FRAMES, 4 * FIRST_FRAMES)
 """Frames of a first chunk; the more listeners wait for theirs, the longer each must last."""
-LONELY_SIZES = (12, *FIRST_SIZES)
-"""The same where nobody else listens or waits: 12 are 0.14 s, of which the next chunk mostly takes a quarter."""
+LONELY_SIZES = (8, 12, *FIRST_SIZES)
+"""The same where nobody else listens or waits: 8 are 0.09 s; a fast machine takes a fifth of it for the next."""
 LATER_SIZES = (LARGEST_FRAMES, 192, NEXT_FRAMES)
 """Frames of a later one; the largest for which everybody has time."""
 MOST_SHARE = 0.95
@@ -334,12 +332,18 @@ class Engine(Worker):
         return Turn(alike, [each.sentences[0] for each in alike], frames, hasty)
 
     def _hasty(self, stream: ListenerStream) -> bool:
-        """Whether its listener is the only one, and needs something at once."""
+        """Whether its listener is the only one, and needs something at once.
+
+        Else a core stays for what brings the sound there: the network, and whoever plays it.
+        """
         if self._workers == 1 or len(self._waiting) > 1:
             return False  # one worker has every core anyhow
         if stream.sentences[0].steady:
             return False  # more threads add up in another order: as good, but not the same bytes
-        return stream.silent or stream.plays_until < self._clock() + HASTE_S
+        if stream.silent:
+            return True
+        until_dry = stream.plays_until - self._clock()
+        return until_dry < MAY_TAKE * self._pieces(stream)[0].first_cost() + SPARE_S
 
     def _first_size(self, waiting: list[ListenerStream], now: float, *, alone: bool) -> int | None:
         """Frames with which the first who waits can begin, so that it and everybody who listens goes on without a gap.

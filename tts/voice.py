@@ -35,6 +35,11 @@ logging.getLogger("piper").setLevel(logging.ERROR)
 
 FAITHFUL_DB = 60.0
 """How near chunks must come to the whole rendering (signal to noise) for a voice to be rendered in chunks."""
+SPIN_US = 10
+"""Microseconds for which a thread spins that waits for its share of the next operator within a call: to wake it would
+take as long. Longer spinning, and any after a call, takes the cores from everybody else."""
+HASTY_SPIN_US = 100
+"""The same in haste, when nobody else needs the cores: the front's small operators are over before it sleeps."""
 _WARM_UP_TEXT = "One, two, three, four, five."
 """Long enough for a chunk with neighbours on both sides; whole it is about as long as what the largest chunk sees."""
 _LOUDNESS_TEXT = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10."
@@ -118,11 +123,11 @@ class Voice:
             self._timed = [] if parts.durations is None else [parts.durations]
             names = (WHOLE,) if self._cut is None else (FRONT, MIDDLE, BACK)
 
-            def sessions(threads: int) -> Sessions:
-                return Sessions({name: _session(Path(folder) / name, device, threads) for name in names})
+            def sessions(threads: int, spin_us: int) -> Sessions:
+                return Sessions({name: _session(Path(folder) / name, device, threads, spin_us) for name in names})
 
-            self._usual = sessions(threads)
-            self._hasty = sessions(hasty_threads) if hasty_threads > threads else self._usual
+            self._usual = sessions(threads, SPIN_US)
+            self._hasty = sessions(hasty_threads, HASTY_SPIN_US) if hasty_threads > threads else self._usual
         self._plan = plan
         self._kept_sounds = lru_cache(_WORDS_KEPT)(partial(_sounds_alone, self._phonemizer, self._language))
         self._gain: float | None = None
@@ -288,14 +293,12 @@ def _sounds_alone(phonemizer: PiperVoice, language: str, text: str) -> tuple[str
     return symbols(phoneme for phonemes in sentences for phoneme in [*phonemes, " "])
 
 
-def _session(path: Path, device: str, threads: int) -> onnxruntime.InferenceSession:
+def _session(path: Path, device: str, threads: int, spin_us: int) -> onnxruntime.InferenceSession:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
-    # A thread that waits for its share of the next operator spins for a moment: waking it would take as long. Longer
-    # spinning, and any after a call, takes the cores from everybody else.
-    options.add_session_config_entry("session.intra_op.spin_duration_us", "10")
+    options.add_session_config_entry("session.intra_op.spin_duration_us", str(spin_us))
     options.add_session_config_entry("session.force_spinning_stop", "1")
     # The arena saves a fifth of the CPU time.
     # Memory patterns are for inputs of one shape.

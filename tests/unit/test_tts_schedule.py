@@ -658,8 +658,10 @@ def hastes(world: World, listeners: list[Listener], **manner: float) -> list[boo
 
 
 def test_who_listens_alone_is_rendered_for_in_haste_until_there_is_audio_enough() -> None:
-    """Front, first and second chunk; then there is time."""
-    assert hastes(practised(workers=2), [Listener(0, [])]) == [True, True, True, False]
+    """Front and first chunk, and the second where it might else be late; then there is time."""
+    assert hastes(practised(workers=2), [Listener(0, [])]) == [True, True, False, False]
+    slow = practised(workers=2, front_s=0.001, chunk_s=0.00136)
+    assert hastes(slow, [Listener(0, [])]) == [True, True, True, False]
 
 
 def test_nobody_is_rendered_for_in_haste_beside_others() -> None:
