@@ -39,8 +39,10 @@ HASTE_GAIN = 1.5
 """How many times as long a call takes that is not made in haste, about: 1.4 to 1.6 on two cores."""
 FIRST_SIZES = (FIRST_FRAMES, 2 * FIRST_FRAMES, 4 * FIRST_FRAMES)
 """Frames of a first chunk; the more listeners wait for theirs, the longer each must last."""
-LONELY_SIZES = (8, 12, *FIRST_SIZES)
-"""The same where nobody else listens or waits: 8 are 0.09 s; a fast machine takes a fifth of it for the next."""
+LONELY_SIZES = (12, *FIRST_SIZES)
+"""The same where nobody else listens or waits: 12 are 0.14 s, of which the next chunk mostly takes a quarter."""
+HASTY_SIZES = (8, *LONELY_SIZES)
+"""The same in haste, where no other worker needs the cores."""
 LATER_SIZES = (LARGEST_FRAMES, 192, NEXT_FRAMES)
 """Frames of a later one; the largest for which everybody has time."""
 MOST_SHARE = 0.95
@@ -353,8 +355,9 @@ class Engine(Worker):
         """
         pieces = self._pieces(waiting[0])
         frame_s = pieces[0].pace.frame_s.value
-        sizes = LONELY_SIZES if alone and len(waiting) == 1 else FIRST_SIZES
-        gain = HASTE_GAIN if self._hasty(waiting[0]) else 1.0
+        hasty = self._hasty(waiting[0])
+        sizes = HASTY_SIZES if hasty else LONELY_SIZES if alone and len(waiting) == 1 else FIRST_SIZES
+        gain = HASTE_GAIN if hasty else 1.0
         others = sum(self._outlook(each, now).first_cost for each in waiting[1:]) / self._workers
         must_last = ((size, max(others, MAY_TAKE * _next_cost(pieces[0], size) / gain)) for size in sizes)
         enough = next((size for size, seconds in must_last if size * frame_s >= seconds + SPARE_S), sizes[-1])

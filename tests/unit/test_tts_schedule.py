@@ -18,7 +18,16 @@ from prometheus_client import CollectorRegistry
 from serving.audio import Samples
 from tests.unit.playback import Clock, CostlyVoice, Listener, World
 from tts.chunks import FIRST_FRAMES, JOIN_FRAMES, chunk
-from tts.engine import FIRST_SIZES, LONELY_SIZES, LONGEST_CALL_S, MOST_SENTENCES, Engine, ListenerStream, Sentence
+from tts.engine import (
+    FIRST_SIZES,
+    HASTY_SIZES,
+    LONELY_SIZES,
+    LONGEST_CALL_S,
+    MOST_SENTENCES,
+    Engine,
+    ListenerStream,
+    Sentence,
+)
 from tts.metrics import TtsMetrics
 from tts.outlook import NEXT_FRAMES, Piece, gather, jobs, lateness
 from tts.pace import Pace, Ratio
@@ -254,10 +263,13 @@ def test_a_first_chunk_is_small_and_larger_in_a_crowd() -> None:
     assert sizes == [LONELY_SIZES[0], *FIRST_SIZES[1:]]
 
 
-@pytest.mark.parametrize(("slowness", "first"), [(1, LONELY_SIZES[0]), (5, 24), (10, 48), (40, 96)])
-def test_a_first_chunk_lasts_until_the_next_can_be_there(slowness: float, first: int) -> None:
+@pytest.mark.parametrize(
+    ("workers", "slowness", "first"),
+    [(1, 1, LONELY_SIZES[0]), (1, 5, 24), (1, 10, 48), (1, 40, 96), (2, 1, HASTY_SIZES[0]), (2, 3, LONELY_SIZES[0])],
+)
+def test_a_first_chunk_lasts_until_the_next_can_be_there(workers: int, slowness: float, first: int) -> None:
     """Where neighbours take the processor, too: a small one would end in a gap."""
-    world = practised(front_s=0.00025 * slowness, chunk_s=0.00034 * slowness)
+    world = practised(workers=workers, front_s=0.00025 * slowness, chunk_s=0.00034 * slowness)
     world.voice.calls.clear()
     world.submit(Listener(0, []), SENTENCE)
     world.turn()

@@ -704,7 +704,7 @@ async def test_words_are_timed_on_the_requests_clock(bench: Bench) -> None:
 
 async def test_words_are_told_ahead_of_their_audio(bench: Bench) -> None:
     """After their sentence's `audio_start`, right before the chunk in which they begin."""
-    bench.voice.hop = 12  # a chunk is longer than the stretches that are found loud or silent
+    bench.voice.hop = 8  # a chunk is longer than the stretches that are found loud or silent
     letters = "abcdefghijklmnopqrstuvwxyz"
     bench.say("synthesize", text=f"{letters}, {letters}.", word_timestamps=True)
     await bench.until(wire.SynthesisComplete)
