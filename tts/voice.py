@@ -293,7 +293,7 @@ def _sounds_alone(phonemizer: PiperVoice, language: str, text: str) -> tuple[str
     return symbols(phoneme for phonemes in sentences for phoneme in [*phonemes, " "])
 
 
-def _session(path: Path, device: str, threads: int, spin_us: int) -> onnxruntime.InferenceSession:
+def _session(path: Path, device: str, threads: int, spin_us: int = SPIN_US) -> onnxruntime.InferenceSession:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
