@@ -281,7 +281,7 @@ class Microphone(Line):
             heard=" ".join(heard),
             words=len(spoken),
             errors=word_errors(spoken, heard),
-            seconds=saying.utterance.speech_end - saying.utterance.speech_start,
+            seconds=saying.utterance.speech_s,
             final_s=None if at is None else at - saying.began - saying.speech_end,
             partial_s=None if saying.partial_at is None else saying.partial_at - saying.began - saying.speech_start,
             turn_due=self._scene.epoch(saying.due),

@@ -98,6 +98,12 @@ def test_recordings_are_joined_and_left_out_to_the_length() -> None:
     assert both.words == ("one", "one")
     assert both.seconds == pytest.approx(2 * 0.7 + 0.2)
     assert both.speech_end == pytest.approx(0.7 + 0.2 + 0.6)
+    means = [each.seconds for each in islice(Library(recorded(10), 5.0, 0).utterances(0, 1), 200)]
+    assert sum(means) / 200 == pytest.approx(5, abs=0.3)
+    lengths = [utterance(f"number {each}", np.full(16000 * each, 5000, np.int16)) for each in range(1, 21)]
+    said = [each.seconds for each in islice(Library(lengths, 6.0, 0).utterances(0, 1), 200)]
+    assert max(said) == 11
+    assert fmean(said) == pytest.approx(6, abs=0.3)
 
 
 def test_the_mean_length_is_of_speech() -> None:
