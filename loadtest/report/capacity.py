@@ -88,8 +88,12 @@ def headline(found: Capacity) -> str:
     above = [each for each in found.attempts if each.users > found.users and not each.report.holds]
     if not above:
         return f"{text}; more were not tried"
-    failed = [verdict.title for verdict in above[0].report.verdicts if not verdict.holds]
-    return f"{text}; with {above[0].users} not: {'; '.join(failed)}"
+    failed = [verdict for verdict in above[0].report.verdicts if not verdict.holds]
+    text = f"{text}; with {above[0].users} not: {'; '.join(each.title for each in failed)}"
+    if [each.name for each in failed] == ["refusals"]:
+        # A setting was found, not what the machine holds.
+        text += " (the replicas took no more; ASR_MAX_CONNECTIONS and TTS_MAX_CONNECTIONS say how many they take)"
+    return text
 
 
 HEAD = (

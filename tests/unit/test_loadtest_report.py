@@ -675,6 +675,18 @@ def test_capacity_that_the_load_generator_limits_says_so() -> None:
     assert "the load generator lagged" in headline(found)
 
 
+def test_capacity_that_the_replicas_settings_limit_says_so() -> None:
+    """It is not what the machine holds."""
+
+    def run_at(users: int) -> Report:
+        events = a_run(min(users, 3), 1, replicas=False)
+        return reported([*events, *[refused(START + 9, "voice-1")] * (users > 100)], PROFILES["cpu"])
+
+    found = search("a turn every 45 s", run_at, 64, 128)
+    assert 94 <= found.users <= 100
+    assert "refusals (the replicas took no more; ASR_MAX_CONNECTIONS" in headline(found)
+
+
 def test_capacity_is_written_in_four_forms(tmp_path: Path) -> None:
     """Each names both settings and their numbers."""
     found = [search(f"a turn every {every} s", lambda users: at(users, 20), 8, 32) for every in (15, 45)]
