@@ -29,7 +29,7 @@ from loadtest.report.report import Report, report
 from loadtest.report.tables import as_csv as run_csv
 from loadtest.report.tables import as_json, as_markdown
 from loadtest.report.thresholds import PROFILES, BadThreshold, Thresholds, thresholds_from
-from tests.unit.synthetic_run import INSTANCES, START, a_run, breach, failed, refused
+from tests.unit.synthetic_run import INSTANCES, MACHINE, START, a_run, breach, failed, refused
 
 pytestmark = pytest.mark.unit
 
@@ -696,6 +696,8 @@ def test_capacity_is_written_in_four_forms(tmp_path: Path) -> None:
         assert "a turn every 15 s" in text
         assert "a turn every 45 s" in text
     assert str(found[0].users) in capacity_markdown(found)
+    for text in (capacity_markdown(found), as_page(found)):
+        assert MACHINE["processor"] in text
     assert len(as_csv(found).splitlines()) == 1 + sum(len(a.report.verdicts) for each in found for a in each.attempts)
     write(found[0].attempts[0].report, tmp_path / "one")
     assert (tmp_path / "one" / "report.html").exists()
