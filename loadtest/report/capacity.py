@@ -138,7 +138,7 @@ def as_page(found: Sequence[Capacity]) -> str:
             body.append(f'<p class="soft">{escape(told.duty_cycle(_told_of(each)))}</p>')
             body += ['<div class="charts">', *_charts(each), "</div>"]
             body.append(table(HEAD, _rows(each), numeric=(0, 1, *range(3, 10))))
-            if settings := _settings(each):
+            if settings := told.machine_and_settings(_told_of(each)):
                 body.append(table((), settings))
     return document("Capacity", "".join(body))
 
@@ -147,12 +147,6 @@ def _told_of(found: Capacity) -> Report:
     """The longest run with the number found, else the one with the fewest: its duty cycle and settings are told."""
     held = [each.report for each in found.attempts if each.users == found.users]
     return max(held, key=lambda report: report.seconds, default=found.attempts[0].report)
-
-
-def _settings(found: Capacity) -> list[tuple[str, str]]:
-    """The machine, and how it was asked."""
-    run = _told_of(found).run
-    return [(name, str(value)) for name, value in (*run.machine.items(), *run.settings.items())] if run else []
 
 
 def _charts(found: Capacity) -> Iterable[str]:
@@ -179,7 +173,7 @@ def as_markdown(found: Sequence[Capacity]) -> str:
         parts += [f"## {escaped(each.title)}", f"{headline(each)}.", markdown_table(HEAD, rows)]
         if each.attempts:
             parts.append(told.duty_cycle(_told_of(each)))
-            if settings := _settings(each):
+            if settings := told.machine_and_settings(_told_of(each)):
                 parts.append(markdown_table(("machine and settings", ""), settings))
     return "\n\n".join(parts) + "\n"
 

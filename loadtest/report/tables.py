@@ -84,9 +84,8 @@ def as_markdown(report: Report) -> str:
             parts.append(f"The first {MOST_ERRORS} of {report.counts.failures}.")
         rows = ((each.user, told.SERVICE[each.service], each.connection_id, each.what) for each in report.failures)
         parts.append(markdown_table(("who", "service", "connection", "what"), islice(rows, MOST_ERRORS)))
-    if report.run is not None:
-        told_run = [*report.run.machine.items(), *report.run.settings.items()]
-        parts += ["## Machine and settings", markdown_table(("", ""), ((name, str(value)) for name, value in told_run))]
+    if settings := told.machine_and_settings(report):
+        parts += ["## Machine and settings", markdown_table(("", ""), settings)]
     return "\n\n".join(parts) + "\n"
 
 

@@ -112,6 +112,12 @@ def duty_cycle(report: Report) -> str:
     return told + ", in the mean."
 
 
+def machine_and_settings(report: Report) -> list[tuple[str, str]]:
+    """By their names, as they were recorded; none where the run did not."""
+    run = report.run
+    return [(name, str(value)) for name, value in (*run.machine.items(), *run.settings.items())] if run else []
+
+
 def counted(report: Report) -> list[tuple[str, str]]:
     """Everything that was counted, each with its name."""
     found = report.counts
